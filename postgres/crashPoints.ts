@@ -1,0 +1,41 @@
+/**
+ * Crash points: places where the process may die, each with what is left and who mends it. The kill tests walk this list, and
+ * ARCHITECTURE.md's table is checked against it. `PGSHIFT_CRASH_AT=name[:n]` kills this process with SIGKILL at the n-th pass
+ * (default 1); `PGSHIFT_CRASH_MARK=FILE` makes the kill happen once over all restarts (the file is made just before).
+ */
+import { existsSync, writeFileSync } from 'node:fs';
+
+export const CRASH_POINTS = {
+  'claim.before': 'nothing written; the activity runs again',
+  'claim.after': 'name claimed; the same workflow finds its own claim',
+  'step.begin.after': 'epoch bumped, nothing done; the next attempt bumps again',
+  'transaction.before-commit': 'Postgres rolls the transaction back; the ladder runs again',
+  'transaction.after-commit': 'the record committed with the change; the next attempt finds it done',
+  'index.before': 'no index; built by the next attempt',
+  'index.building': 'an invalid index is left; the next attempt drops it concurrently and builds again',
+  'index.built': 'a valid index and no record; the next attempt looks at it and records it',
+  'batch.before-commit': 'the batch rolls back; done again by the next attempt',
+  'batch.after-commit': 'batch and checkpoint are committed; the next attempt goes on behind it',
+  'proof.range': 'ranges done so far are recorded; proof goes on, or starts again, reading only',
+  'undo.before': 'nothing undone; the next attempt undoes',
+  'undo.after': 'undone and recorded; the next attempt finds it so',
+  'finish.before': 'everything done but the final status; written by the next attempt',
+} as const;
+
+export type CrashPoint = keyof typeof CRASH_POINTS;
+
+const asked = process.env.PGSHIFT_CRASH_AT;
+const [askedName, askedPass] = asked ? asked.split(':') : [];
+let passes = 0;
+
+export function crashPoint(name: CrashPoint): void {
+  if (askedName !== name) return;
+  passes += 1;
+  if (passes < Number(askedPass ?? 1)) return;
+  const mark = process.env.PGSHIFT_CRASH_MARK;
+  if (mark) {
+    if (existsSync(mark)) return;
+    writeFileSync(mark, name);
+  }
+  process.kill(process.pid, 'SIGKILL');
+}
