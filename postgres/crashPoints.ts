@@ -1,7 +1,7 @@
 /**
  * Crash points: places where the process may die, each with what is left and who mends it. The kill tests walk this list, and
- * ARCHITECTURE.md's table is checked against it. `PGSHIFT_CRASH_AT=name[:n]` kills this process with SIGKILL at the n-th pass
- * (default 1); `PGSHIFT_CRASH_MARK=FILE` makes the kill happen once over all restarts (the file is made just before).
+ * ARCHITECTURE.md's table is checked against it. `PGSHIFT_CRASH_AT=name[@step][:n]` kills this process with SIGKILL at the
+ * n-th pass (default 1), of that step alone when one is named (as `transaction.before-commit@contract.1`); `PGSHIFT_CRASH_MARK=FILE` makes the kill happen once over all restarts (the file is made just before).
  */
 import { existsSync, writeFileSync } from 'node:fs';
 
@@ -24,14 +24,15 @@ export const CRASH_POINTS = {
 
 export type CrashPoint = keyof typeof CRASH_POINTS;
 
-const asked = process.env.PGSHIFT_CRASH_AT;
-const [askedName, askedPass] = asked ? asked.split(':') : [];
+const asked = /^([a-z.-]+?)(?:@([^:]+))?(?::(\d+))?$/.exec(process.env.PGSHIFT_CRASH_AT ?? '');
 let passes = 0;
 
-export function crashPoint(name: CrashPoint): void {
-  if (askedName !== name) return;
+/** `step` is the id of the step that passes here, when there is one. */
+export function crashPoint(name: CrashPoint, step?: string): void {
+  if (asked?.[1] !== name) return;
+  if (asked[2] !== undefined && asked[2] !== step) return;
   passes += 1;
-  if (passes < Number(askedPass ?? 1)) return;
+  if (passes < Number(asked[3] ?? 1)) return;
   const mark = process.env.PGSHIFT_CRASH_MARK;
   if (mark) {
     if (existsSync(mark)) return;
