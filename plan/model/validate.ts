@@ -1,0 +1,177 @@
+/**
+ * From any JSON to a plan with every default filled in, or one Problem that says where. The same function runs in the CLI (which adds line and
+ * column) and inside the workflow, so that a bare Temporal start is refused for the same reasons. Values are never echoed: a URL
+ * with its password may be among them.
+ */
+import type { z } from 'zod';
+import { parseExpression } from './expression';
+import { Problem } from './errors';
+import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
+import { BUILT_KINDS, KINDS, NOT_YET_KEYS, rollbackSchema, schemaMigrationSchema } from './plan';
+import { CONNECTION_NAME, MIGRATION_NAME } from './values';
+import { PHASES } from './steps';
+import { checkWindow } from './window';
+
+/** What a large plan is started with: the plan itself lies in `pgshift.plans` of the database. */
+export interface PlanReference {
+  readonly kind: 'schema-migration';
+  readonly name: string;
+  readonly database: string;
+  readonly planRef: string;
+}
+
+const STEP_ID = new RegExp(`^(${PHASES.join('|')})\\.[1-9]\\d*$`);
+const isObject = (json: unknown): json is Record<string, unknown> =>
+  typeof json === 'object' && json !== null && !Array.isArray(json);
+
+/** `gates.contract.expires`, `allow[0].rule`; text that could be a secret is not shown. */
+function pathText(path: readonly PropertyKey[]): string {
+  let text = '';
+  for (const part of path) {
+    if (typeof part === 'number') text += `[${part}]`;
+    else text += `${text === '' ? '' : '.'}${shownKey(String(part))}`;
+  }
+  return text;
+}
+
+const shownKey = (key: string): string => (/:\/\/|password/i.test(key) || key.length > 80 ? '(not shown)' : key);
+
+type Issue = z.core.$ZodIssue;
+
+/** A union reports every branch: the branch that came furthest says best what is wrong. */
+function deepest(issue: Issue): Issue {
+  if (issue.code !== 'invalid_union') return issue;
+  const inner = issue.errors
+    .flat()
+    .map((i) => deepest(i as Issue))
+    .filter((i) => i.path.length > 0 || i.code === 'unrecognized_keys');
+  const best = inner.sort((a, b) => b.path.length - a.path.length)[0];
+  return best ? { ...best, path: [...issue.path, ...best.path] } : issue;
+}
+
+function refuse(issue: Issue): Problem {
+  const found = deepest(issue);
+  if (found.code === 'unrecognized_keys') {
+    const key = String(found.keys[0] ?? '');
+    const path = pathText([...found.path, key]);
+    return new Problem('InvalidPlan', `${path}: unknown key`, {
+      where: { path },
+      hint: 'keys are listed by pgshift schema; a misspelt key is never ignored',
+    });
+  }
+  const path = pathText(found.path);
+  const message = found.code === 'invalid_type' && /undefined/.test(found.message) ? 'is required' : found.message;
+  return new Problem('InvalidPlan', `${path === '' ? 'plan' : path}: ${message}`, { where: { path } });
+}
+
+function checkKind(json: Record<string, unknown>, expected: (typeof BUILT_KINDS)[number]): void {
+  const kind = json.kind;
+  if (kind === undefined || kind === expected) return;
+  if (typeof kind !== 'string' || !(KINDS as readonly string[]).includes(kind))
+    throw new Problem('InvalidPlan', `kind: not one of ${KINDS.join(', ')}`, { where: { path: 'kind' } });
+  if (!(BUILT_KINDS as readonly string[]).includes(kind))
+    throw new Problem('NotYet', `kind: ${kind} is not built yet`, { where: { path: 'kind' }, value: kind });
+  throw new Problem('InvalidPlan', `kind: says ${kind}, but this is read as ${expected}`, { where: { path: 'kind' } });
+}
+
+function parse<T extends z.ZodType>(schema: T, json: Record<string, unknown>, kind: string): z.output<T> {
+  for (const key of NOT_YET_KEYS[kind] ?? [])
+    if (json[key] !== undefined)
+      throw new Problem('NotYet', `${key}: not built yet`, { where: { path: key }, value: key });
+  const result = schema.safeParse({ ...json, kind });
+  if (result.success) return result.data;
+  throw refuse(result.error.issues[0] as Issue);
+}
+
+function checkCondition(condition: Condition, path: string): void {
+  const bad = (what: string, at = path) => new Problem('InvalidPlan', `${at}: ${what}`, { where: { path: at } });
+  if (condition.source === 'router')
+    throw new Problem('NotYet', `${path}.source: router is not built yet`, { where: { path: `${path}.source` } });
+  if (condition.source === 'http' ? !condition.url || !condition.jsonPath : !condition.query)
+    throw bad(condition.source === 'http' ? 'http needs url and jsonPath' : `${condition.source} needs a query`);
+  if (condition.failWhen === undefined && condition.successWhen === undefined)
+    throw bad('needs failWhen or successWhen');
+  for (const key of ['failWhen', 'successWhen'] as const) {
+    const text = condition[key];
+    if (text === undefined) continue;
+    const used = parseExpression(text, `${path}.${key}`).names;
+    const foreign = used.find((name) => name === 'blue' || name === 'green');
+    if (foreign) throw bad(`${foreign} is known to blue-green only`, `${path}.${key}`);
+  }
+}
+
+function checkGate(gate: Gate, path: string): void {
+  const list = Array.isArray(gate) ? gate : [gate];
+  const manual = list.filter((g) => g === 'manual' || (typeof g === 'object' && g.type === 'manual'));
+  if (manual.length > 1)
+    throw new Problem('InvalidPlan', `${path}: one manual gate is enough; use quorum`, { where: { path } });
+  list.forEach((g, i) => {
+    if (typeof g === 'object' && g.type === 'metric') checkCondition(g, Array.isArray(gate) ? `${path}[${i}]` : path);
+  });
+}
+
+function checkPlan(plan: SchemaMigrationPlan): SchemaMigrationPlan {
+  for (const [name, gate] of Object.entries(plan.gates)) {
+    const path = `gates.${shownKey(name)}`;
+    if (!(PHASES as readonly string[]).includes(name) && !STEP_ID.test(name))
+      throw new Problem('InvalidPlan', `${path}: no such phase or step`, {
+        where: { path },
+        hint: `phases: ${PHASES.join(', ')}; a step is written as contract.1`,
+      });
+    checkGate(gate, path);
+  }
+  const names = new Set<string>();
+  plan.health.forEach((condition, i) => {
+    checkCondition(condition, `health[${i}]`);
+    if (names.has(condition.name))
+      throw new Problem('InvalidPlan', `health[${i}].name: used twice`, { where: { path: `health[${i}].name` } });
+    names.add(condition.name);
+  });
+  if (plan.window) checkWindow(plan.window);
+  if (plan.dependsOn.includes(plan.name))
+    throw new Problem('DependencyCycle', `dependsOn: ${plan.name} depends on itself`, { where: { path: 'dependsOn' } });
+  if (plan.throttle !== 'none' && plan.throttle.batch.min > plan.throttle.batch.max)
+    throw new Problem('InvalidPlan', 'throttle.batch.min: greater than max', { where: { path: 'throttle.batch.min' } });
+  return plan;
+}
+
+/** kind `schema-migration`. @throws Problem InvalidPlan, NotYet, DependencyCycle, with where.path. */
+export function validatePlan(json: unknown): SchemaMigrationPlan {
+  if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
+  checkKind(json, 'schema-migration');
+  return checkPlan(parse(schemaMigrationSchema, json, 'schema-migration'));
+}
+
+/** kind `rollback`. @throws Problem InvalidPlan. */
+export function validateRollback(json: unknown): RollbackPlan {
+  if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
+  checkKind(json, 'rollback');
+  return parse(rollbackSchema, json, 'rollback');
+}
+
+/** The argument of workflow `schemaMigration`: a plan, or a reference to a large one. A worker cannot read the starter's files: no sqlFile. */
+export function validateStart(json: unknown): SchemaMigrationPlan | PlanReference {
+  if (isObject(json) && json.planRef !== undefined) return reference(json);
+  const plan = validatePlan(json);
+  if (plan.sqlFile !== undefined)
+    throw new Problem('InvalidPlan', 'sqlFile: the worker cannot read your files', {
+      where: { path: 'sqlFile' },
+      hint: 'put the text under sql, or start it with pgshift start, which does that',
+    });
+  return plan;
+}
+
+function reference(json: Record<string, unknown>): PlanReference {
+  checkKind(json, 'schema-migration');
+  const { name, database, planRef } = json;
+  const bad = (path: string, what: string) => new Problem('InvalidPlan', `${path}: ${what}`, { where: { path } });
+  const extra = Object.keys(json).find((k) => !['kind', 'name', 'database', 'planRef'].includes(k));
+  if (extra !== undefined) throw bad(shownKey(extra), 'unknown key beside planRef');
+  if (typeof name !== 'string' || !MIGRATION_NAME.test(name)) throw bad('name', 'a name is [a-z0-9][a-z0-9_.-]{0,99}');
+  if (typeof database !== 'string' || !CONNECTION_NAME.test(database))
+    throw bad('database', 'a connection is a name, never a URL (the value is not shown)');
+  if (typeof planRef !== 'string' || !/^[a-z0-9_.:/-]{1,200}$/i.test(planRef)) throw bad('planRef', 'not a reference');
+  return { kind: 'schema-migration', name, database, planRef };
+}
+
+export const isReference = (start: SchemaMigrationPlan | PlanReference): start is PlanReference => 'planRef' in start;
