@@ -263,6 +263,21 @@ export interface Dependent {
   readonly handled: 'recreated' | 'moved' | 'refused' | 'kept';
 }
 
+/**
+ * Counted by preflight on the live database before the first step: the planner sees no rows. One row, one bigint; reads only; run under
+ * the plan's searchPath. More than 0 = the run ends with `code`, `$COUNT` in the message replaced by the number.
+ */
+export interface PreCheck {
+  readonly count: string;
+  readonly code: 'TransformMissing' | 'DuplicateRows' | 'TransformFailed' | 'PreflightFailed';
+  readonly message: string;
+  readonly hint: string;
+  /** `schema.table.column` for people. */
+  readonly column: string;
+  readonly statement: number;
+  readonly line: number;
+}
+
 export interface SchemaPlan {
   readonly kind: 'schema-migration';
   readonly name: string;
@@ -280,6 +295,8 @@ export interface SchemaPlan {
   readonly dependents: readonly Dependent[];
   /** What the catalogue will differ by when all is done, one line per object, as catalogDiff prints lines. Empty when not known. */
   readonly asked: readonly string[];
+  /** Questions for preflight; none when left out. */
+  readonly preChecks?: readonly PreCheck[];
   /** Is anything old kept after contract (then there is a hold)? */
   readonly keepsOld: boolean;
 }
