@@ -1,6 +1,6 @@
 /**
  * A snapshot of what Postgres' catalogue says, as plain data: what the planner reads. Names are unquoted; definitions are Postgres' own text.
- * Filled by postgres/catalog.ts in one REPEATABLE READ transaction with search_path = pg_catalog, so that every definition names its schemas.
+ * Filled by postgres/catalog/read.ts in one REPEATABLE READ transaction with search_path = pg_catalog, so that every definition names its schemas.
  */
 import type { RelationName } from './steps';
 
@@ -45,11 +45,15 @@ export interface Table extends RelationName {
     readonly name: string;
     readonly definition: string;
     readonly columns: readonly string[];
+    readonly comment?: string | null;
   }[];
   readonly rules: readonly {
     readonly name: string;
     readonly definition: string;
     readonly columns: readonly string[];
+    readonly comment?: string | null;
+    /** O, D, R, A as pg_rewrite.ev_enabled. */
+    readonly enabled?: string;
   }[];
   readonly statistics: readonly Statistics[];
   /** Views, materialized views, functions and others that depend on this relation or its columns (pg_depend), not its own parts. */
@@ -60,6 +64,8 @@ export interface Table extends RelationName {
   readonly partitionKey: { readonly definition: string; readonly columns: readonly string[] } | null;
   readonly replicaIdentity: 'default' | 'full' | 'nothing' | { readonly index: string };
   readonly rowSecurity: boolean;
+  readonly forceRowSecurity?: boolean;
+  readonly tablespace?: string | null;
   readonly options: readonly string[];
   readonly comment: string | null;
   /** aclitem texts, null = default privileges. */
@@ -87,6 +93,8 @@ export interface Column {
   readonly collation: string | null;
   readonly statisticsTarget: number | null;
   readonly storage: string;
+  /** SET STORAGE was used: it is not the type's own. */
+  readonly storageChanged?: boolean;
   readonly compression: string | null;
   readonly options: readonly string[];
   readonly acl: readonly string[] | null;
@@ -136,6 +144,7 @@ export interface Constraint {
   /** NOT ENFORCED (18). */
   readonly enforced: boolean;
   readonly noInherit: boolean;
+  /** Its own index; of a foreign key, the unique index over there that it leans on. */
   readonly index: RelationName | null;
   readonly references: { readonly table: RelationName; readonly columns: readonly string[] } | null;
   readonly comment: string | null;
@@ -195,6 +204,8 @@ export interface ViewDefinition extends RelationName {
   readonly query: string;
   readonly options: readonly string[];
   readonly owner: string;
+  /** WITH NO DATA makes it false. */
+  readonly populated?: boolean;
   readonly acl: readonly string[] | null;
   readonly columnAcls: readonly { readonly column: string; readonly acl: readonly string[] }[];
   readonly comment: string | null;
@@ -231,6 +242,8 @@ export interface FunctionInfo extends RelationName {
   readonly volatility: 'immutable' | 'stable' | 'volatile';
   readonly language: string;
   readonly kind: 'function' | 'procedure' | 'aggregate' | 'window';
+  /** Text of a body that a user wrote in a language without dependencies (plpgsql, sql as a string); null otherwise. */
+  readonly source?: string | null;
 }
 
 export interface Sequence extends RelationName {
@@ -250,6 +263,8 @@ export interface Sequence extends RelationName {
 export interface Publication {
   readonly name: string;
   readonly allTables: boolean;
+  /** FOR TABLES IN SCHEMA. */
+  readonly schemas?: readonly string[];
   readonly tables: readonly {
     readonly table: RelationName;
     readonly columns: readonly string[] | null;
