@@ -3,12 +3,15 @@
  * nothing but the catalogue and sizes; writes nothing.
  */
 import type { ClientBase } from 'pg';
-import type { Catalog, Column, Table } from '../../plan/model/catalog';
+import type { Catalog, Table } from '../../plan/model/catalog';
+import { DEPENDENTS, VIEWS, dependentsByRelation } from './dependents';
+import type { DependentRow, Relation, ViewRow } from './dependents';
 import * as objects from './objects';
 import * as parts from './parts';
 import * as relations from './relations';
 import { withSnapshot } from './session';
 import type { ReadRows } from './session';
+import { readStatements } from './statements';
 
 type Connection = Pick<Catalog, 'serverVersion' | 'database' | 'user' | 'superuser' | 'settings'>;
 
@@ -43,7 +46,7 @@ async function readAll(read: ReadRows, connection: Connection): Promise<Catalog>
     sequences: await read<objects.Sequence>(objects.SEQUENCES),
     publications: await read<objects.Publication>(objects.publicationsSql(serverVersion)),
     extensions: await read<{ name: string; version: string }>(objects.EXTENSIONS),
-    statements: [],
+    statements: await readStatements(read),
   };
 }
 
@@ -62,18 +65,22 @@ async function readTables(read: ReadRows, serverVersion: number): Promise<Table[
   const policies = grouped<parts.PolicyRow>(await read(parts.POLICIES));
   const rules = grouped<parts.RuleRow>(await read(parts.RULES));
   const statistics = grouped<parts.StatisticsRow>(await read(parts.STATISTICS));
-  return rows.map(({ oid, rowType: _rowType, ...table }) => ({
-    ...table,
-    columns: columns(oid) as readonly Column[],
-    indexes: indexes(oid),
-    constraints: constraints(oid),
-    incoming: incoming(oid),
-    triggers: triggers(oid),
-    policies: policies(oid),
-    rules: rules(oid),
-    statistics: statistics(oid),
-    dependents: [],
-  }));
+  const tables = rows.map((table): Relation => {
+    const { oid } = table;
+    return {
+      ...table,
+      columns: columns(oid),
+      indexes: indexes(oid),
+      constraints: constraints(oid),
+      incoming: incoming(oid),
+      triggers: triggers(oid),
+      policies: policies(oid),
+      rules: rules(oid),
+      statistics: statistics(oid),
+    };
+  });
+  const dependents = dependentsByRelation(await read<DependentRow>(DEPENDENTS), await read<ViewRow>(VIEWS), tables);
+  return tables.map(({ oid, ...table }) => ({ ...table, dependents: dependents(oid) }));
 }
 
 /** Rows by their `rel`, which is taken off. */

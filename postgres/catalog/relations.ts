@@ -25,11 +25,11 @@ export const commentOf = (classid: string, objid: string, subid = '0'): string =
 
 type Own =
   'columns' | 'indexes' | 'constraints' | 'incoming' | 'triggers' | 'policies' | 'rules' | 'statistics' | 'dependents';
-export type RelationRow = Omit<Table, Own> & { readonly oid: number; readonly rowType: number };
+export type RelationRow = Omit<Table, Own> & { readonly oid: number };
 export type ColumnRow = Column & { readonly rel: number };
 
 export const RELATIONS = `
-  SELECT c.oid::int8 AS oid, c.reltype::int8 AS "rowType", n.nspname AS schema, c.relname AS name,
+  SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,
     CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned' WHEN 'v' THEN 'view' WHEN 'm' THEN 'matview'
       WHEN 'f' THEN 'foreign' WHEN 'S' THEN 'sequence' ELSE 'composite' END AS kind,
     CASE c.relpersistence WHEN 'p' THEN 'permanent' WHEN 'u' THEN 'unlogged' ELSE 'temporary' END AS persistence,
