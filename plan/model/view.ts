@@ -1,0 +1,146 @@
+/** The state of a run as people and machines see it: the queries status, progress and report. Pure. */
+import type { PlanFacts, RunState, StepFact } from './state';
+import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
+import type { Phase } from './steps';
+
+const WAITS_IN_GATE: readonly WaitingFor['type'][] = ['gate', 'window'];
+
+/** The phase that people see: `gate` while a gate or a window waits, wherever it stands. */
+export const shownPhase = (s: RunState): Phase =>
+  s.waiting && WAITS_IN_GATE.includes(s.waiting.type) && s.status !== 'rolling_back' ? 'gate' : s.phase;
+
+export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'] {
+  const until = untilMs === null ? null : new Date(untilMs).toISOString();
+  if (['rolled_back', 'cancelled', 'failed'].includes(s.status))
+    return { possible: false, lossless: true, until: null, how: 'nothing is left to take back' };
+  const begun = s.facts?.steps.slice(0, s.begun) ?? [];
+  const fixed = begun.find((step) => step.because !== null && step.phase !== 'cleanup');
+  if (fixed) return { possible: false, lossless: false, until: null, how: `${fixed.id}: ${fixed.because ?? ''}` };
+  if (begun.some((step) => step.phase === 'cleanup'))
+    return {
+      possible: false,
+      lossless: false,
+      until: null,
+      how: 'the old shape is gone; see the backup or the archive',
+    };
+  const lossless = begun.every((step) => !step.undo || step.lossless);
+  const how = s.contractedAt === null ? 'drop what was added' : 'swap back; what was written since is kept';
+  return { possible: true, lossless, until, how };
+}
+
+export function statusOf(s: RunState, untilMs: number | null = null): Status {
+  const step = s.step ?? s.facts?.steps[s.done]?.id ?? null;
+  return {
+    id: s.id,
+    name: s.name,
+    database: s.database,
+    kind: s.kind,
+    mode: s.control?.mode ?? 'production',
+    status: s.status,
+    phase: shownPhase(s),
+    step: s.endedAt === null ? step : null,
+    attempt: s.live && s.live.step === s.step ? s.live.attempt : s.attempt,
+    startedAt: s.startedAt,
+    updatedAt: s.updatedAt,
+    endedAt: s.endedAt,
+    waitingFor: s.waiting ?? waitingLive(s),
+    approvals: s.inbox.approvals,
+    lastError: s.lastError,
+    wayBack: wayBackOf(s, untilMs),
+    messages: s.inbox.refused,
+  };
+}
+
+/** What the running step said last that it waits for. */
+function waitingLive(s: RunState): WaitingFor | null {
+  const live = s.live;
+  if (!live || s.step !== live.step || (live.waitingFor === null && live.throttledBy === null)) return null;
+  return {
+    type: live.waitingFor === null ? 'throttle' : 'lock',
+    gate: null,
+    since: s.updatedAt,
+    until: null,
+    reason: live.waitingFor ?? live.throttledBy ?? '',
+    evidence: {},
+    commands: [],
+  };
+}
+
+const middle = (step: StepFact): number => Math.max((step.seconds[0] + step.seconds[1]) / 2, 0.05);
+
+function tableOf(s: RunState, step: StepFact, index: number): TableProgress {
+  const live = s.live && s.live.step === step.id ? s.live : null;
+  const done = index < s.done;
+  const report = s.steps.find((r) => r.id === step.id);
+  const total = live?.rowsTotal ?? step.rows ?? 0;
+  const rowsDone = done ? (report?.rows ?? total) : (live?.rowsDone ?? 0);
+  return {
+    table: step.table ?? step.id,
+    rowsDone,
+    rowsTotal: done ? Math.max(rowsDone, live?.rowsTotal ?? rowsDone) : total,
+    estimated: done ? false : (live?.estimated ?? true),
+    bytesDone: live?.bytesDone ?? 0,
+    bytesTotal: live?.bytesTotal ?? 0,
+    rowsPerSecond: done ? 0 : (live?.rowsPerSecond ?? 0),
+    etaSeconds: done ? 0 : (live?.etaSeconds ?? null),
+    batchRows: live?.batchRows ?? 0,
+    throttledBy: done ? null : (live?.throttledBy ?? null),
+    state: done ? 'done' : index === s.done && s.step !== null ? 'running' : 'waiting',
+  };
+}
+
+/** Weighted by the plan's estimates; live numbers are as old as the last report of the running step. */
+export function progressOf(s: RunState): Progress {
+  const steps = s.facts?.steps ?? [];
+  const whole = steps.reduce((sum, step) => sum + middle(step), 0);
+  const ended = s.status === 'completed' || (steps.length > 0 && s.done >= steps.length);
+  let behind = 0;
+  let ahead = 0;
+  steps.forEach((step, i) => {
+    const live = s.live?.step === step.id && s.live.rowsTotal > 0 ? s.live.rowsDone / s.live.rowsTotal : 0;
+    const part = i < s.done ? 1 : i === s.done ? Math.min(live, 1) : 0;
+    behind += middle(step) * part;
+    if (part < 1) ahead += (s.live?.step === step.id ? s.live.etaSeconds : null) ?? middle(step) * (1 - part);
+  });
+  return {
+    phase: shownPhase(s),
+    percent: ended ? 100 : whole === 0 ? 0 : Math.min(99, Math.floor((behind / whole) * 100)),
+    etaSeconds: ended ? 0 : steps.length === 0 ? null : Math.ceil(ahead),
+    tables: steps.flatMap((step, i) => (step.table === null ? [] : [tableOf(s, step, i)])),
+    lagBytes: s.live?.lagBytes ?? null,
+    lagMs: s.live?.lagMs ?? null,
+  };
+}
+
+export function longestLock(steps: readonly StepReport[]): Report['longestLock'] {
+  let longest: Report['longestLock'] = null;
+  for (const step of steps)
+    for (const lock of step.locks) if (!longest || lock.heldMs > longest.heldMs) longest = { ...lock, step: step.id };
+  return longest;
+}
+
+export function reportOf(
+  s: RunState,
+  untilMs: number | null = null,
+): Omit<Report, 'plan'> & { plan?: PlanFacts['plan'] } {
+  const begun = s.facts?.steps.slice(s.steps.length) ?? [];
+  const rest = begun.map((step, i): StepReport => ({
+    id: step.id,
+    status: s.step === step.id && i === 0 ? 'running' : 'pending',
+    startedAt: null,
+    endedAt: null,
+    attempts: 0,
+    rows: 0,
+    locks: [],
+  }));
+  return {
+    ...statusOf(s, untilMs),
+    steps: [...s.steps, ...rest],
+    proof: s.proof,
+    longestLock: longestLock(s.steps),
+    health: s.health,
+    catalogDiff: s.catalogDiff,
+    measured: { ...s.measured, blockedWritesMs: Math.round(s.blockedWritesMs) },
+    ...(s.facts?.plan ? { plan: s.facts.plan } : {}),
+  };
+}
