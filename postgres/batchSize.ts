@@ -1,0 +1,61 @@
+/**
+ * How many rows the next batch takes: towards a target time. GitLab's figures for growth (smoothing 0.4, at most 1.2 a step), with a quick
+ * start: while batches are far under the target the size doubles, because a ladder from 100 rows by 1.2 takes dozens of them.
+ */
+const SMOOTHING = 0.4;
+const MAX_GROWTH = 1.2;
+const MAX_SHRINK = 0.5;
+const AIM = 0.95;
+const START_ROWS = 1_000;
+
+export interface BatchLimits {
+  readonly targetMs: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export class BatchSize {
+  #rows: number;
+  #msPerRow: number | null = null;
+  /** Set when clients had to wait behind us: from then on batches stay this short. */
+  #targetMs: number;
+
+  constructor(private readonly limits: BatchLimits) {
+    this.#rows = this.#clamp(START_ROWS);
+    this.#targetMs = limits.targetMs;
+  }
+
+  get rows(): number {
+    return Math.round(this.#rows);
+  }
+
+  get atMinimum(): boolean {
+    return this.rows <= this.limits.min;
+  }
+
+  /** A batch over `rows` rows took `ms`. */
+  took(rows: number, ms: number): void {
+    if (rows <= 0) return;
+    const seen = ms / rows;
+    this.#msPerRow = this.#msPerRow === null ? seen : SMOOTHING * seen + (1 - SMOOTHING) * this.#msPerRow;
+    const wanted = (AIM * this.#targetMs) / this.#msPerRow;
+    const growth = ms < this.#targetMs / 4 ? 2 : MAX_GROWTH;
+    this.#rows = this.#clamp(Math.min(Math.max(wanted, this.#rows * MAX_SHRINK), this.#rows * growth));
+  }
+
+  /** A batch timed out or lost a deadlock: half of it, and grow again from there. */
+  halve(): void {
+    this.#rows = this.#clamp(this.#rows / 2);
+    this.#msPerRow = null;
+  }
+
+  /** Clients waited behind a batch: never again for longer than half of what they are allowed to wait. */
+  shorten(ms: number): void {
+    this.#targetMs = Math.max(10, Math.min(this.#targetMs, ms / 2));
+    this.halve();
+  }
+
+  #clamp(rows: number): number {
+    return Math.max(this.limits.min, Math.min(this.limits.max, rows));
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * One transaction of a plan, under the ladder. Keeps true: the record that the step is done commits with the change and is its first write
+ * (the fence); strong locks come first and in the plan's order, the first under lock_timeout, the later ones NOWAIT; the locks really held
+ * are recorded in the same transaction.
+ */
+import type { LockTarget, TransactionRun } from '../plan/model/steps';
+import { cancelOnAbort } from './cancel';
+import { crashPoint } from './crashPoints';
+import { fenceAndRecord } from './fence';
+import { relation } from './ident';
+import type { Rung } from './ladder';
+import { climb, pushAutovacuumAside, setLocal, setLockTimeout } from './ladder';
+import { addHeldMs, LockWatch, writeLocks } from './locks';
+import { inTransaction } from './session';
+import type { Work, WorkResult } from './work';
+import { checkSignal, NOTHING } from './work';
+
+/** Which run of the way back a scope is; undefined = the step itself. */
+export const undoIndexOf = (scope: string): number | undefined =>
+  scope.startsWith('undo.') ? Number(scope.slice('undo.'.length)) : undefined;
+
+/** Runs it once to its commit. Throws LockBudgetSpent, FenceBroken, StepFailed and what toProblem says. */
+export async function runTransaction(work: Work, run: TransactionRun): Promise<WorkResult> {
+  const targets = run.lockFirst.length > 0 ? run.lockFirst : await plannedTargets(work);
+  return climb(work, targets, (rung) => once(work, run, rung));
+}
+
+/** Without `lockFirst` the plan's own list of locks says where to look for blockers. */
+async function plannedTargets(work: Work): Promise<LockTarget[]> {
+  const planned = work.context.step.locks.map(({ relation: name, mode }) => ({ name, mode }));
+  if (planned.length === 0) return [];
+  const rows = await work.observer.rows<LockTarget['relation'] & Pick<LockTarget, 'mode'> & Record<string, unknown>>(
+    `SELECT n.nspname::text AS schema, c.relname::text AS name, p.mode
+       FROM jsonb_to_recordset($1::jsonb) AS p(name text, mode text)
+       JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass(p.name)
+       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')`,
+    [JSON.stringify(planned)],
+  );
+  return rows.map(({ schema, name, mode }) => ({ relation: { schema, name }, mode }));
+}
+
+async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkResult> {
+  const { session, context, attempt } = work;
+  const watch = new LockWatch(session, work.observer);
+  const stop = cancelOnAbort(work, session.pid);
+  let recorded: { ids: readonly string[]; at: number } = { ids: [], at: 0 };
+  let locks: WorkResult['locks'] = [];
+  let rows = 0;
+  try {
+    await inTransaction(session, async () => {
+      await fenceAndRecord(session, attempt, undoIndexOf(work.scope));
+      await pushAutovacuumAside(session, rung);
+      await setLockTimeout(session, context.options.lockTimeoutMs);
+      await setLocal(session, run.settings);
+      await lockTables(work, run.lockFirst, watch);
+      for (const statement of run.statements) {
+        checkSignal(context.signal);
+        rows += await watch.around(false, () => session.run(statement));
+      }
+      locks = await watch.held();
+      recorded = { ids: await writeLocks(session, work, locks), at: performance.now() };
+      checkSignal(context.signal);
+      crashPoint('transaction.before-commit', context.step.id);
+    });
+  } finally {
+    stop();
+  }
+  crashPoint('transaction.after-commit', context.step.id);
+  const commitMs = performance.now() - recorded.at;
+  await addHeldMs(session, recorded.ids, commitMs);
+  return {
+    ...NOTHING,
+    rows,
+    locks: locks.map((lock) => ({ ...lock, heldMs: lock.heldMs + commitMs })),
+    recorded: true,
+  };
+}
+
+async function lockTables(work: Work, targets: readonly LockTarget[], watch: LockWatch): Promise<void> {
+  for (const [index, target] of targets.entries()) {
+    // lock_timeout counts per lock. Only the first may wait: while we wait for a second one, the first already stops clients.
+    const nowait = index === 0 ? '' : ' NOWAIT';
+    await watch.around(true, () =>
+      work.session.run(`LOCK TABLE ${relation(target.relation)} IN ${target.mode} MODE${nowait}`),
+    );
+  }
+}
