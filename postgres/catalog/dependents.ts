@@ -18,37 +18,42 @@ export interface ViewRow {
 }
 
 /**
- * Three ways to lean on a relation: on it or its columns, on one of its constraints (GROUP BY a primary key), on its row type. Its own
- * parts, its children and the sequences that it owns are left out.
+ * Three ways to lean on a relation: on it or its columns, on one of its constraints (GROUP BY a primary key), on its row type. One branch
+ * for each kind of object, so that the indexes, defaults and constraints of 10,000 tables are never joined. What pg_class rows lean on
+ * pg_class rows for is left out: indexes, children, toast, owned sequences.
  */
 export const DEPENDENTS = `
   WITH uses AS (
-    SELECT d.classid, d.objid, d.refobjid AS rel, d.refobjsubid AS col FROM pg_depend d
+    SELECT d.classid, d.objid, d.refobjid AS rel, d.refobjsubid::int AS col, r.ev_class AS owner, r.rulename
+    FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
     WHERE d.refclassid = 'pg_class'::regclass AND d.deptype IN ('n', 'a')
     UNION
-    SELECT d.classid, d.objid, k.conrelid, key.num FROM pg_depend d JOIN pg_constraint k ON k.oid = d.refobjid, unnest(k.conkey) AS key(num)
-    WHERE d.refclassid = 'pg_constraint'::regclass AND d.deptype = 'n' AND k.conrelid <> 0
+    SELECT d.classid, d.objid, k.conrelid, key.num, r.ev_class, r.rulename
+    FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+      JOIN pg_constraint k ON k.oid = d.refobjid AND k.conrelid <> 0, unnest(k.conkey) AS key(num)
+    WHERE d.refclassid = 'pg_constraint'::regclass
     UNION
-    SELECT d.classid, d.objid, t.typrelid, 0 FROM pg_depend d JOIN pg_type t ON d.refobjid IN (t.oid, t.typarray)
-    WHERE d.refclassid = 'pg_type'::regclass AND d.deptype = 'n' AND t.typrelid <> 0
-  ), owned AS (
-    SELECT u.*, coalesce(r.ev_class, p.polrelid, g.tgrelid, k.conrelid, f.adrelid, x.indrelid, s.stxrelid, o.oid) AS owner,
-      r.rulename, o.relkind, g.tgisinternal
-    FROM uses u
-    LEFT JOIN pg_rewrite r ON u.classid = 'pg_rewrite'::regclass AND r.oid = u.objid
-    LEFT JOIN pg_policy p ON u.classid = 'pg_policy'::regclass AND p.oid = u.objid
-    LEFT JOIN pg_trigger g ON u.classid = 'pg_trigger'::regclass AND g.oid = u.objid
-    LEFT JOIN pg_constraint k ON u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.conrelid <> 0
-    LEFT JOIN pg_attrdef f ON u.classid = 'pg_attrdef'::regclass AND f.oid = u.objid
-    LEFT JOIN pg_index x ON u.classid = 'pg_class'::regclass AND x.indexrelid = u.objid
-    LEFT JOIN pg_statistic_ext s ON u.classid = 'pg_statistic_ext'::regclass AND s.oid = u.objid
-    LEFT JOIN pg_class o ON u.classid = 'pg_class'::regclass AND o.oid = u.objid
+    SELECT 'pg_constraint'::regclass, k.oid, k.confrelid, key.num, k.conrelid, NULL
+    FROM pg_constraint k, unnest(k.confkey) AS key(num) WHERE k.contype = 'f'
+    UNION
+    SELECT d.classid, d.objid, d.refobjid, d.refobjsubid, coalesce(p.polrelid, f.adrelid, g.tgrelid), NULL
+    FROM pg_depend d
+    LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+    LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+    LEFT JOIN pg_trigger g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+    WHERE d.refclassid = 'pg_class'::regclass AND (d.deptype = 'n' OR d.classid = 'pg_publication_rel'::regclass)
+      AND d.classid NOT IN ('pg_class'::regclass, 'pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_statistic_ext'::regclass, 'pg_type'::regclass)
+      AND g.tgisinternal IS NOT TRUE
+    UNION
+    SELECT d.classid, d.objid, coalesce(nullif(t.typrelid, 0), e.typrelid), 0, coalesce(o.oid, r.ev_class), r.rulename
+    FROM pg_depend d JOIN pg_type t ON t.oid = d.refobjid
+    LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+    LEFT JOIN pg_class o ON d.classid = 'pg_class'::regclass AND o.oid = d.objid
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    WHERE d.refclassid = 'pg_type'::regclass AND d.deptype = 'n' AND d.objid >= 16384 AND coalesce(nullif(t.typrelid, 0), e.typrelid) <> 0
   ), kept AS (
-    SELECT w.* FROM owned w JOIN pg_class c ON c.oid = w.rel JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE ${USER_SCHEMA} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
-      AND w.owner IS DISTINCT FROM w.rel AND w.tgisinternal IS NOT TRUE
-      AND NOT (w.relkind IS NOT NULL AND (w.relkind IN ('S', 't', 'i', 'I')
-        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = w.objid AND h.inhparent = w.rel)))
+    SELECT u.* FROM uses u JOIN pg_class c ON c.oid = u.rel JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE ${USER_SCHEMA} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND u.owner IS DISTINCT FROM u.rel
   ), named AS (
     SELECT k.rel, k.classid, k.objid, k.owner, k.rulename,
       array_remove(array_agg(DISTINCT a.attname::text), NULL) AS columns
@@ -97,7 +102,11 @@ export function dependentsByRelation(
     definitions.set(view.oid, viewDefinition(view, table, dependents.map(nameOf)));
   }
   const groups = new Map<number, DependentRow[]>();
-  for (const row of rows) groups.set(row.rel, [...(groups.get(row.rel) ?? []), row]);
+  for (const row of rows) {
+    const group = groups.get(row.rel);
+    if (group) group.push(row);
+    else groups.set(row.rel, [row]);
+  }
   const rank = ({ view }: DependentRow) => (view === null ? Infinity : above.height(view));
   return (oid) =>
     (groups.get(oid) ?? [])

@@ -3,7 +3,7 @@
  * Postgres' own text; column lists come from the catalogue's numbers and from pg_depend (expressions, predicates, WHEN, bodies).
  */
 import type { Constraint, Index, Statistics, Table, Trigger } from '../../plan/model/catalog';
-import { columnNames, commentOf, dependedColumns, relationJson } from './relations';
+import { bytes, columnNames, commentOf, dependedColumns, relationJson } from './relations';
 import { USER_SCHEMA } from './session';
 
 type Of<Part> = Part & { readonly rel: number };
@@ -15,7 +15,7 @@ export type PolicyRow = Of<Table['policies'][number]>;
 export type RuleRow = Of<Table['rules'][number]>;
 export type StatisticsRow = Of<Statistics>;
 
-export const indexesSql = (serverVersion: number): string => `
+export const indexesSql = (serverVersion: number, many: boolean): string => `
   SELECT i.indrelid::int8 AS rel, n.nspname AS schema, x.relname AS name,
     pg_get_indexdef(i.indexrelid) AS definition,
     am.amname AS method,
@@ -35,7 +35,7 @@ export const indexesSql = (serverVersion: number): string => `
       END AS columns,
     pg_get_expr(i.indpred, i.indrelid) AS predicate,
     (SELECT k.conname FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x') LIMIT 1) AS "constraint",
-    CASE WHEN x.relkind = 'i' THEN coalesce(pg_relation_size(x.oid), 0) ELSE 0 END AS bytes,
+    CASE WHEN x.relkind = 'i' THEN ${bytes('x', many)} ELSE 0 END AS bytes,
     i.indisclustered AS clustered, i.indisreplident AS "replicaIdentity",
     ${commentOf('pg_class', 'x.oid')} AS comment,
     CASE WHEN i.indexprs IS NULL THEN '[]'::json ELSE coalesce((

@@ -51,9 +51,10 @@ async function readAll(read: ReadRows, connection: Connection): Promise<Catalog>
 }
 
 async function readTables(read: ReadRows, serverVersion: number): Promise<Table[]> {
-  const rows = await read<relations.RelationRow>(relations.RELATIONS);
+  const many = (await read<{ many: boolean }>(relations.MANY))[0]?.many === true;
+  const rows = await read<relations.RelationRow>(relations.relationsSql(many));
   const columns = grouped<relations.ColumnRow>(await read(relations.columnsSql(serverVersion)));
-  const indexes = grouped<parts.IndexRow>(await read(parts.indexesSql(serverVersion)));
+  const indexes = grouped<parts.IndexRow>(await read(parts.indexesSql(serverVersion, many)));
   const allConstraints = await read<parts.ConstraintRow>(parts.constraintsSql(serverVersion));
   const constraints = grouped(allConstraints.map(({ refers: _refers, ...constraint }) => constraint));
   const incoming = grouped(
@@ -67,10 +68,12 @@ async function readTables(read: ReadRows, serverVersion: number): Promise<Table[
   const statistics = grouped<parts.StatisticsRow>(await read(parts.STATISTICS));
   const tables = rows.map((table): Relation => {
     const { oid } = table;
+    const own = indexes(oid);
     return {
       ...table,
+      totalBytes: table.heapBytes + table.totalBytes + own.reduce((sum, index) => sum + index.bytes, 0),
       columns: columns(oid),
-      indexes: indexes(oid),
+      indexes: own,
       constraints: constraints(oid),
       incoming: incoming(oid),
       triggers: triggers(oid),

@@ -28,15 +28,26 @@ type Own =
 export type RelationRow = Omit<Table, Own> & { readonly oid: number };
 export type ColumnRow = Column & { readonly rel: number };
 
-export const RELATIONS = `
+/** Beyond this many relations, sizes are the pages that VACUUM or ANALYZE last saw: opening each relation would take most of the time. */
+const EXACT_SIZES = 10_000;
+export const MANY = `SELECT count(*) > ${EXACT_SIZES} AS many FROM pg_class`;
+
+/** Bytes of the main fork of pg_class `c`. A relation that was never vacuumed or analysed is always asked for. */
+export const bytes = (c: string, many: boolean): string =>
+  many
+    ? `CASE WHEN ${c}.relpages > 0 OR ${c}.reltuples >= 0 THEN ${c}.relpages::int8 * current_setting('block_size')::int8 ELSE coalesce(pg_relation_size(${c}.oid), 0) END`
+    : `coalesce(pg_relation_size(${c}.oid), 0)`;
+
+export const relationsSql = (many: boolean): string => `
   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,
     CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned' WHEN 'v' THEN 'view' WHEN 'm' THEN 'matview'
       WHEN 'f' THEN 'foreign' WHEN 'S' THEN 'sequence' ELSE 'composite' END AS kind,
     CASE c.relpersistence WHEN 'p' THEN 'permanent' WHEN 'u' THEN 'unlogged' ELSE 'temporary' END AS persistence,
     pg_get_userbyid(c.relowner) AS owner,
     c.reltuples::float8 AS rows,
-    CASE WHEN c.relkind IN ('r', 'm', 'S') THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END AS "heapBytes",
-    CASE WHEN c.relkind IN ('r', 'm', 'S') THEN coalesce(pg_total_relation_size(c.oid), 0) ELSE 0 END AS "totalBytes",
+    CASE WHEN c.relkind IN ('r', 'm', 'S') THEN ${bytes('c', many)} ELSE 0 END AS "heapBytes",
+    -- With its indexes, which read.ts adds: opening each of them once is what takes the time.
+    coalesce((SELECT ${bytes('o', many)} FROM pg_class o WHERE o.oid = c.reltoastrelid), 0) AS "totalBytes",
     CASE WHEN c.relispartition THEN (
       SELECT ${relationJson('pn', 'p')} FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
       WHERE h.inhrelid = c.oid LIMIT 1) END AS parent,
@@ -47,7 +58,7 @@ export const RELATIONS = `
     coalesce((
       SELECT json_agg(${relationJson('pn', 'p')} ORDER BY pn.nspname, p.relname)
       FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
-      WHERE h.inhparent = c.oid), '[]') AS children,
+      WHERE c.relhassubclass AND h.inhparent = c.oid), '[]') AS children,
     CASE WHEN c.relkind = 'p' THEN (
       SELECT json_build_object('definition', pg_get_partkeydef(c.oid), 'columns', ARRAY(
         SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND (
