@@ -9,7 +9,7 @@ import type { Seen, Temporal } from './temporal';
 /** What a filter of Temporal's may hold between quotes. */
 export const quoted = (text: string): string => `'${text.replace(/\\/g, '\\\\').replace(/'/g, "\\'")}'`;
 
-const noSuchRun = (id: string): Problem => new Problem('NoSuchRun', `no run of that id or name: ${id}`, {});
+export const noSuchRun = (id: string): Problem => new Problem('NoSuchRun', `no run of that id or name: ${id}`, {});
 
 const isOpen = (run: Seen): boolean => run.execution === 'RUNNING' || run.execution === 'PAUSED';
 

@@ -22,7 +22,7 @@ const SUMMARY_BYTES = 200;
 export interface TemporalSettings {
   readonly address: string;
   readonly namespace: string;
-  readonly connection: ConnectionOptions;
+  readonly connectionOptions: ConnectionOptions | undefined;
   /** Where the Web UI listens, when that is known. */
   readonly uiUrl: string | null;
   readonly taskQueue: string;
@@ -45,6 +45,8 @@ export interface StartRequest {
   readonly id: string;
   readonly argument: unknown;
   readonly summary?: string;
+  /** Who starts it: kept as memo `startedBy`, for gates that are not for the starter. */
+  readonly by: string;
   readonly attributes: { readonly name: string; readonly database: string; readonly kind: Kind };
 }
 
@@ -95,7 +97,7 @@ export class Temporal {
   /** @throws Problem Unreachable, TlsFailed, LoginFailed. */
   static async connect(settings: TemporalSettings): Promise<Temporal> {
     try {
-      const connection = await Connection.connect({ ...settings.connection, connectTimeout: CONNECT_MS });
+      const connection = await Connection.connect({ ...settings.connectionOptions, connectTimeout: CONNECT_MS });
       return new Temporal(settings, connection, new Client({ connection, namespace: settings.namespace }));
     } catch (error) {
       throw problemOfTemporal(error, settings.address) ?? unreachable(settings.address);
@@ -113,7 +115,7 @@ export class Temporal {
   }
 
   /** Conflict policy Fail, reuse AllowDuplicate: the name's row in the database is the guard. @returns the run's id. */
-  async start({ type, id, argument, summary, attributes }: StartRequest): Promise<string> {
+  async start({ type, id, argument, summary, by, attributes }: StartRequest): Promise<string> {
     try {
       const handle = await this.#call(CALL_MS, () =>
         this.client.workflow.start(type, {
@@ -122,6 +124,7 @@ export class Temporal {
           args: [argument],
           workflowIdConflictPolicy: WorkflowIdConflictPolicy.FAIL,
           workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
+          memo: { startedBy: by },
           ...(summary === undefined ? {} : { staticSummary: clamp(summary, SUMMARY_BYTES) }),
           typedSearchAttributes: [
             keyword('MigrationName', attributes.name),
@@ -251,7 +254,7 @@ export class Temporal {
   }
 
   /** The failure that ended a run, as a Problem; null when it did not fail. */
-  async failure(id: string, runId: string): Promise<Problem | null> {
+  async failure(id: string, runId?: string): Promise<Problem | null> {
     try {
       await this.#call(CALL_MS, () => this.client.workflow.getHandle(id, runId).result());
       return null;

@@ -58,6 +58,7 @@ function phrase(sql: string): string {
 export function wayBackCell(step: Step, hold: string): string {
   const back = step.wayBack;
   if (back === null) return step.because === null || step.work === 'scan' ? '-' : `none: ${step.because}`;
+  if (step.undo.length === 0) return '-';
   if (/swap/.test(step.action)) return back.lossless ? `swap back, lossless for ${hold}` : 'swap back, not lossless';
   return back.lossless ? phrase(back.statement) : `${phrase(back.statement)} (data is lost)`;
 }

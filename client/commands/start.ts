@@ -1,0 +1,151 @@
+/**
+ * `pgshift start FILE`. What the CLI can see for itself (the plan file, and the database when it is configured here) is refused before anything is
+ * started, with the place in the file; everything else is the run's own business. A refusal within the first moments is waited for.
+ */
+import { Problem, isProblem } from '../../plan/model/errors';
+import type { Context } from '../context';
+import { isOutOfSight, storeLargePlan, storedMigration, targetOf } from '../direct';
+import { hasEnded } from '../follow';
+import type { Until } from '../follow';
+import { loadPlan } from '../planFile';
+import type { LoadedPlan } from '../planFile';
+import { makePlan } from '../planning';
+import { pairs } from '../render/table';
+import type { Temporal } from '../temporal';
+import { readStatus } from './status';
+import { followAndReport } from './watch';
+
+/** The contract's limit of a workflow's argument. */
+const MAX_ARGUMENT_BYTES = 128 * 1024;
+/** A name that is used, a missing privilege and their like come within this; a worker that is busy costs no more. */
+const EARLY_MS = 2_000;
+
+interface StartOptions {
+  readonly database?: string;
+  readonly id?: string;
+  readonly watch?: boolean;
+  readonly until?: Until;
+  readonly dryRun?: boolean;
+  readonly summary?: string;
+  readonly ifNeeded?: boolean;
+}
+
+/** Refuses what the plan's text already says; a database that only the worker sees is the worker's. */
+async function refuseEarly(context: Context, loaded: LoadedPlan): Promise<void> {
+  let planned;
+  try {
+    planned = await makePlan(context, loaded);
+  } catch (error) {
+    if (isOutOfSight(error)) return;
+    throw error;
+  }
+  const refused = planned.plan.findings.find((finding) => finding.level === 'error' && !finding.allowed);
+  if (planned.plan.runnable || refused === undefined) return;
+  throw new Problem('Refused', `${refused.rule}: ${refused.message}`, {
+    where: { file: refused.file ?? loaded.file, line: refused.line, column: refused.column },
+    ...(refused.alternative === null ? {} : { hint: refused.alternative }),
+    details: { findings: planned.plan.findings.filter((finding) => finding.level === 'error') },
+  });
+}
+
+async function argumentOf(context: Context, loaded: LoadedPlan): Promise<unknown> {
+  const bytes = Buffer.byteLength(JSON.stringify(loaded.input));
+  if (bytes <= MAX_ARGUMENT_BYTES) return loaded.input;
+  const { kind, name, database, mode } = loaded.plan;
+  if (mode === 'dry-run')
+    throw new Problem(
+      'InvalidPlan',
+      `the plan is larger than 128 kB (${bytes} bytes): a dry run writes nothing, so it cannot be put down`,
+      {
+        where: { file: loaded.file },
+        hint: 'pgshift plan shows the same without a run',
+      },
+    );
+  const planRef = await storeLargePlan(await targetOf(context, database), name, loaded.input);
+  return { kind, name, database, planRef };
+}
+
+/** Waits a moment for a refusal of the run's own. */
+async function earlyEnd(temporal: Temporal, id: string, runId: string): Promise<Problem | null> {
+  for (const end = Date.now() + EARLY_MS; Date.now() < end;) {
+    const seen = await temporal.describe(id, runId);
+    if (seen === null) return null;
+    if (seen.execution === 'FAILED') return temporal.failure(id, runId);
+    if (seen.endedAt !== null) return null;
+    const status = await readStatus(temporal, seen);
+    if (!status.live || hasEnded(status) || (status.phase !== 'preflight' && status.status !== 'pending')) return null;
+    await new Promise((resolve) => setTimeout(resolve, 150));
+  }
+  return null;
+}
+
+/** Is this very text applied already, as far as the CLI can see? */
+async function isApplied(context: Context, loaded: LoadedPlan, temporal: Temporal): Promise<boolean> {
+  try {
+    const target = await targetOf(context, loaded.plan.database);
+    return (await storedMigration(target, loaded.plan.name))?.status === 'completed';
+  } catch (error) {
+    if (!isOutOfSight(error)) throw error;
+    return (
+      (await temporal.describe(`migration/${loaded.plan.database}/${loaded.plan.name}`))?.execution === 'COMPLETED'
+    );
+  }
+}
+
+interface Started {
+  readonly id: string;
+  readonly runId: string;
+  readonly database: string;
+  readonly name: string;
+  readonly url: string | null;
+  readonly next: string;
+}
+
+function announce({ terminal }: Context, started: Started, watching: boolean): void {
+  if (terminal.json) return watching ? terminal.printJsonLine(started) : terminal.printJson(started);
+  const text = pairs(
+    [
+      ['started', started.id],
+      ['look', started.url],
+      ['next', started.next],
+    ],
+    terminal.colors.dim,
+  );
+  if (watching) terminal.note(text);
+  else terminal.print(text);
+}
+
+export async function start(context: Context, [file = '']: readonly string[], options: StartOptions): Promise<void> {
+  const { terminal } = context;
+  if (options.until !== undefined && !options.watch)
+    throw new Problem('InvalidUsage', '--until goes with --watch', { hint: 'add --watch' });
+  const loaded = loadPlan(file, { database: options.database, dryRun: options.dryRun });
+  const { name, database, kind, description } = loaded.plan;
+  const id = options.id ?? `migration/${database}/${name}`;
+  try {
+    const temporal = await context.temporal();
+    // Of a used name the worker compares the text; planning it against the changed database would only mislead.
+    if (!(await isApplied(context, loaded, temporal))) await refuseEarly(context, loaded);
+    const runId = await temporal.start({
+      type: 'schemaMigration',
+      id,
+      argument: await argumentOf(context, loaded),
+      summary: options.summary ?? `${name} on ${database}${description === undefined ? '' : `: ${description}`}`,
+      by: context.by,
+      attributes: { name, database, kind },
+    });
+    const started = { id, runId, database, name, url: temporal.url(id), next: `pgshift watch ${options.id ?? name}` };
+    announce(context, started, options.watch === true);
+    if (!(await temporal.hasWorker()))
+      terminal.note(
+        `warning: no worker polls task queue ${temporal.settings.taskQueue}; the run waits for one (pgshift worker)`,
+      );
+    if (options.watch) return await followAndReport(context, temporal, id, options.until ?? 'hold');
+    const early = await earlyEnd(temporal, id, runId);
+    if (early !== null) throw early;
+  } catch (error) {
+    if (!options.ifNeeded || !isProblem(error) || error.code !== 'AlreadyApplied') throw error;
+    if (terminal.json) terminal.printJson({ id, database, name, alreadyApplied: true });
+    else terminal.print(`already applied: ${name} on ${database}`);
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * Follows a run until it arrives where watching ends. It only looks: queries while a worker answers, visibility while none does. What it sees comes out as
+ * snapshots; how they are shown is another file's matter.
+ */
+import type { Progress, Status } from '../plan/model/status';
+import { PHASES } from '../plan/model/steps';
+import { readStatus } from './commands/status';
+import type { StatusView } from './render/status';
+import type { Temporal } from './temporal';
+
+export type Until = 'contract' | 'hold' | 'end' | 'rest';
+
+export interface Snapshot {
+  readonly status: StatusView;
+  readonly progress: Progress | null;
+}
+
+const FAST_MS = 300;
+const SLOW_MS = 1_000;
+/** After so many looks a run is no matter of seconds any more. */
+const FAST_LOOKS = 40;
+
+const ENDED: readonly Status['status'][] = ['completed', 'failed', 'rolled_back', 'cancelled'];
+export const hasEnded = (status: Status): boolean => ENDED.includes(status.status);
+
+/** Somebody must act before anything goes on. */
+const waitsForPerson = ({ status, waitingFor }: Status): boolean =>
+  status === 'paused' || (status === 'waiting' && (waitingFor?.type === 'gate' || waitingFor?.type === 'person'));
+
+const isAtContract = (status: Status): boolean =>
+  PHASES.indexOf(status.phase) >= PHASES.indexOf('contract') ||
+  (status.waitingFor?.type === 'gate' && status.waitingFor.gate === 'contract');
+
+function arrived(status: Status, until: Until): boolean {
+  if (hasEnded(status)) return true;
+  if (until === 'end') return false;
+  if (status.status === 'holding') return true;
+  if (until === 'rest') return waitsForPerson(status);
+  return until === 'contract' && status.status !== 'rolling_back' && isAtContract(status);
+}
+
+const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+export interface FollowOptions {
+  readonly until: Until;
+  readonly signal: AbortSignal;
+  readonly onSnapshot: (snapshot: Snapshot) => void;
+}
+
+/** @returns the last status; of an aborted watch the last one that was seen. @throws Problem NoSuchRun, Unreachable. */
+export async function follow(
+  temporal: Temporal,
+  id: string,
+  { until, signal, onSnapshot }: FollowOptions,
+): Promise<StatusView> {
+  for (let looks = 0; ; looks += 1) {
+    const seen = await temporal.describe(id);
+    if (seen === null) throw (await import('./resolveRun.js')).noSuchRun(id);
+    const status = await readStatus(temporal, seen);
+    const ended = hasEnded(status);
+    const progress = status.live && !ended ? await temporal.query<Progress>(id, 'progress') : null;
+    onSnapshot({ status, progress });
+    // A workflow that says it ended is not closed yet: the failure that tells why comes a moment later.
+    if ((arrived(status, until) && (!ended || seen.endedAt !== null)) || signal.aborted) return status;
+    await pause(looks < FAST_LOOKS ? FAST_MS : SLOW_MS, signal);
+    if (signal.aborted) return status;
+  }
+}
