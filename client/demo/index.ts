@@ -1,0 +1,131 @@
+/**
+ * `pgshift demo`: the whole story on a stack of its own. The answer says for each chapter whether every claim held; the command exits 0
+ * only when all did. Chapters that are not built yet are named, not left out silently.
+ */
+import { Problem } from '../../plan/model/errors';
+import { formatCount, formatDuration } from '../../plan/model/values';
+import { pairs, table } from '../render/table';
+import type { Terminal } from '../terminal';
+import { askToGoOn, untilStopped } from './ask';
+import type { DemoPart } from './claims';
+import type { PeriodReport } from './latency';
+import { startStage } from './stage';
+import { schemaChapter } from './story';
+
+export interface DemoOptions {
+  /** A plain SQL dump instead of the sample shop. */
+  readonly data?: string | undefined;
+  /** Rows of the table that changes, 1,000 to 50,000,000. Default 500,000. */
+  readonly rows?: number | undefined;
+  /** Leave everything running until Ctrl-C. */
+  readonly keep?: boolean | undefined;
+  /** Chapters, joined by commas. */
+  readonly only?: string | undefined;
+  readonly yes?: boolean | undefined;
+}
+
+export interface DemoResult {
+  readonly parts: readonly DemoPart[];
+}
+
+const CHAPTERS = ['schema', 'bluegreen', 'canary'] as const;
+const BUILT: readonly string[] = ['schema'];
+
+/**
+ * Runs the chapters and prints what was measured. Answers which claims held; throws NotYet, InvalidUsage, and what a broken stack
+ * throws. With `terminal.json` the answer alone is printed, as `{parts: [{name, passed, measured, claims}]}`.
+ */
+export async function runDemo(terminal: Terminal, options: DemoOptions): Promise<DemoResult> {
+  const chapters = chosen(options);
+  if (!options.yes && !(await askToGoOn(terminal))) return { parts: [] };
+  const stage = await startStage({ data: options.data, rows: options.rows, note: (line) => terminal.note(line) });
+  try {
+    const parts: DemoPart[] = [];
+    if (chapters.includes('schema')) parts.push(await schemaChapter(stage, terminal));
+    const result = { parts };
+    if (terminal.json) terminal.printJson(result);
+    else terminal.print(parts.map((part) => summary(part, terminal)).join('\n'));
+    if (options.only === undefined) terminal.note('\nNot built yet: the chapters bluegreen and canary.');
+    if (options.keep) {
+      terminal.note(`\nEverything is left running (PGSHIFT_HOME=${stage.stack.home}). Ctrl-C ends it.`);
+      await untilStopped();
+    }
+    return result;
+  } finally {
+    await stage.stack.stop();
+  }
+}
+
+function chosen({ only, rows }: DemoOptions): readonly string[] {
+  if (rows !== undefined && (rows < 1_000 || rows > 50_000_000))
+    throw new Problem('InvalidUsage', '--rows is between 1,000 and 50,000,000', { value: String(rows) });
+  const asked = only === undefined ? BUILT : only.split(',').map((name) => name.trim());
+  for (const name of asked) {
+    if (!CHAPTERS.some((chapter) => chapter === name))
+      throw new Problem('InvalidUsage', 'no such chapter', { value: name, hint: `chapters: ${CHAPTERS.join(', ')}` });
+    if (!BUILT.includes(name))
+      throw new Problem('NotYet', `the chapter ${name} is not built yet`, { hint: 'pgshift demo --only schema' });
+  }
+  return asked;
+}
+
+/** What was measured and what was claimed, for people. */
+export function summary(part: DemoPart, terminal: Pick<Terminal, 'colors'>): string {
+  const { colors } = terminal;
+  const m = part.measured as {
+    rows: number;
+    rowsBackfilled: number;
+    rowsPerSecond: number | null;
+    rowsVerified: number;
+    longestLockMs: number | null;
+    longestLockMode: string | null;
+    longestLockRelation: string | null;
+    writer: Record<string, PeriodReport>;
+    seconds: number;
+    webUi: string | null;
+  };
+  const ms = (value: number): string => `${value.toFixed(1)} ms`;
+  const writer = table(
+    [
+      { title: 'the writer, by its own clock' },
+      { title: 'operations', align: 'right' },
+      { title: 'p50', align: 'right' },
+      { title: 'p99', align: 'right' },
+      { title: 'longest', align: 'right' },
+      { title: 'errors', align: 'right' },
+      { title: 'prepared again', align: 'right' },
+    ],
+    Object.values(m.writer).map((p) => [
+      p.period,
+      formatCount(p.operations),
+      ms(p.p50Ms),
+      ms(p.p99Ms),
+      ms(p.longestMs),
+      String(Object.values(p.errors).reduce((a, b) => a + b, 0)),
+      String(p.cachedPlans),
+    ]),
+    { heading: colors.dim },
+  );
+  const facts = pairs([
+    [
+      ' rows',
+      `${formatCount(m.rows)}; ${formatCount(m.rowsBackfilled)} filled${m.rowsPerSecond ? `, ${formatCount(m.rowsPerSecond)} rows/s, the death included` : ''}`,
+    ],
+    [' verified', `${formatCount(m.rowsVerified)} row images`],
+    [
+      ' longest lock',
+      m.longestLockMs === null
+        ? 'none'
+        : `${formatDuration(m.longestLockMs)} ${m.longestLockMode} on ${m.longestLockRelation}`,
+    ],
+    [' took', formatDuration(m.seconds * 1000)],
+    [' look', m.webUi],
+  ]);
+  const claims = part.claims.map(
+    (c) => ` ${c.holds ? colors.green('holds') : colors.red('FAILS')}  ${c.says}\n        ${colors.dim(c.seen)}`,
+  );
+  const verdict = part.passed
+    ? colors.green('Every claim was checked and holds.')
+    : colors.red('Not every claim holds.');
+  return ['', facts, '', writer, '', ...claims, '', verdict].join('\n');
+}
