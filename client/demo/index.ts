@@ -5,6 +5,7 @@
 import { Problem } from '../../plan/model/errors';
 import { formatCount, formatDuration } from '../../plan/model/values';
 import { pairs, table } from '../render/table';
+import { createTerminal } from '../terminal';
 import type { Terminal } from '../terminal';
 import { askToGoOn, untilStopped } from './ask';
 import type { DemoPart } from './claims';
@@ -14,43 +15,42 @@ import { schemaChapter } from './story';
 
 export interface DemoOptions {
   /** A plain SQL dump instead of the sample shop. */
-  readonly data?: string | undefined;
+  readonly data?: string;
   /** Rows of the table that changes, 1,000 to 50,000,000. Default 500,000. */
-  readonly rows?: number | undefined;
+  readonly rows?: number;
   /** Leave everything running until Ctrl-C. */
-  readonly keep?: boolean | undefined;
-  /** Chapters, joined by commas. */
-  readonly only?: string | undefined;
-  readonly yes?: boolean | undefined;
-}
-
-export interface DemoResult {
-  readonly parts: readonly DemoPart[];
+  readonly keep: boolean;
+  /** Chapters; all that are built when left out. */
+  readonly only?: readonly string[];
+  readonly yes: boolean;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly color: boolean;
 }
 
 const CHAPTERS = ['schema', 'bluegreen', 'canary'] as const;
 const BUILT: readonly string[] = ['schema'];
 
 /**
- * Runs the chapters and prints what was measured. Answers which claims held; throws NotYet, InvalidUsage, and what a broken stack
- * throws. With `terminal.json` the answer alone is printed, as `{parts: [{name, passed, measured, claims}]}`.
+ * Runs the chapters and prints what was measured. Answers the exit code: 0 only when every claim held. Throws NotYet, InvalidUsage, and
+ * what a broken stack throws. With `json` the answer alone is printed, as `{parts: [{name, passed, measured, claims}]}`.
  */
-export async function runDemo(terminal: Terminal, options: DemoOptions): Promise<DemoResult> {
+export async function runDemo(options: DemoOptions): Promise<number> {
+  const terminal = createTerminal(options);
   const chapters = chosen(options);
-  if (!options.yes && !(await askToGoOn(terminal))) return { parts: [] };
+  if (!options.yes && !(await askToGoOn(terminal))) return 0;
   const stage = await startStage({ data: options.data, rows: options.rows, note: (line) => terminal.note(line) });
   try {
     const parts: DemoPart[] = [];
     if (chapters.includes('schema')) parts.push(await schemaChapter(stage, terminal));
-    const result = { parts };
-    if (terminal.json) terminal.printJson(result);
+    if (terminal.json) terminal.printJson({ parts });
     else terminal.print(parts.map((part) => summary(part, terminal)).join('\n'));
     if (options.only === undefined) terminal.note('\nNot built yet: the chapters bluegreen and canary.');
     if (options.keep) {
       terminal.note(`\nEverything is left running (PGSHIFT_HOME=${stage.stack.home}). Ctrl-C ends it.`);
       await untilStopped();
     }
-    return result;
+    return parts.every((part) => part.passed) ? 0 : 1;
   } finally {
     await stage.stack.stop();
   }
@@ -59,7 +59,7 @@ export async function runDemo(terminal: Terminal, options: DemoOptions): Promise
 function chosen({ only, rows }: DemoOptions): readonly string[] {
   if (rows !== undefined && (rows < 1_000 || rows > 50_000_000))
     throw new Problem('InvalidUsage', '--rows is between 1,000 and 50,000,000', { value: String(rows) });
-  const asked = only === undefined ? BUILT : only.split(',').map((name) => name.trim());
+  const asked = only ?? BUILT;
   for (const name of asked) {
     if (!CHAPTERS.some((chapter) => chapter === name))
       throw new Problem('InvalidUsage', 'no such chapter', { value: name, hint: `chapters: ${CHAPTERS.join(', ')}` });
