@@ -15,6 +15,12 @@ export type Control = Omit<
   'sql' | 'sqlFile' | 'transforms' | 'allow' | 'archive' | 'versions' | 'labels' | 'description'
 >;
 
+export function controlOf(plan: SchemaMigrationPlan): Control {
+  const { sql: _1, sqlFile: _2, transforms: _3, allow: _4, archive: _5, versions: _6, labels: _7, ...rest } = plan;
+  const { description: _8, ...control } = rest;
+  return control;
+}
+
 /** What the worker's environment says about timing; injected, so that tests need not wait. */
 export interface Settings {
   readonly heartbeatMs: number;
@@ -114,6 +120,8 @@ export interface RunState {
   begun: number;
   /** What needs doing once: `gate:contract`, `hook:before:expand:0`, `baseline`, ... */
   marks: string[];
+  /** Gates and windows that were opened for waiting, with the time: an expiry counts from there, also over a continue-as-new. */
+  opened: Record<string, string>;
   baselines: Record<string, number | null>;
   conditions: Record<string, ConditionState>;
   startedAt: string;
@@ -153,6 +161,7 @@ export function newState(of: Pick<RunState, 'id' | 'name' | 'database' | 'kind'>
     done: 0,
     begun: 0,
     marks: [],
+    opened: {},
     baselines: {},
     conditions: {},
     startedAt: now,

@@ -1,0 +1,108 @@
+/**
+ * What workflows may ask of activities: names, arguments and answers. Every argument is a reference, a count or an option; the only large one is
+ * the plan as it was given. Workflows import this file as types alone.
+ */
+import type { HealthEvent, ConditionState, Watched } from '../plan/model/health';
+import type { AuditEntry } from '../plan/model/inbox';
+import type { Control, PlanFacts, Settings, StepsOutcome } from '../plan/model/state';
+import type { StepOptionsText } from '../plan/model/options';
+import type { CatalogDiff } from '../plan/model/status';
+import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
+import type { Phase } from '../plan/model/steps';
+
+/** A migration in its database. */
+export interface Subject {
+  readonly database: string;
+  readonly migration: string;
+}
+
+export interface Opened {
+  readonly control: Control;
+  readonly environment: string;
+  readonly settings: Settings;
+}
+
+export interface RunStepsArgs extends Subject {
+  readonly ids: readonly string[];
+  readonly options: StepOptionsText;
+  /** The application's p95 in ms before the first step. */
+  readonly baselineMs: number | null;
+}
+
+export interface UndoArgs extends Subject {
+  /** In the order in which they are taken back. */
+  readonly ids: readonly string[];
+  readonly options: StepOptionsText;
+}
+
+/** Rows that could not go back, by step; their keys lie in pgshift.differences. */
+export interface UndoPreview {
+  readonly rows: number;
+  readonly steps: readonly { readonly id: string; readonly column: string; readonly rows: number }[];
+}
+
+export interface WatchArgs extends Subject {
+  readonly purpose: 'health' | 'gate';
+  readonly conditions: readonly Watched[];
+  readonly states: Readonly<Record<string, ConditionState>>;
+  readonly baselines: Readonly<Record<string, number | null>>;
+  readonly maxMs: number;
+}
+
+export interface WatchResult {
+  readonly states: Readonly<Record<string, ConditionState>>;
+  readonly events: readonly HealthEvent[];
+  /** `tripped` names the condition; `opened` is for gates; `changed` = what is inconclusive changed; `later` = nothing happened. */
+  readonly verdict: 'tripped' | 'opened' | 'changed' | 'later';
+  readonly name: string | null;
+}
+
+export interface HookArgs extends Subject {
+  readonly hook: Hook;
+  readonly at: string;
+  readonly phase: Phase;
+  readonly idempotencyKey: string;
+}
+
+export interface RecordArgs extends Subject {
+  readonly audit: readonly AuditEntry[];
+}
+
+export interface FinishArgs extends Subject {
+  readonly status: 'contracted' | 'completed' | 'failed' | 'rolled_back';
+  /** Refuse (Drift) when the catalogue differs by more than was asked. */
+  readonly strict: boolean;
+  readonly cause: { readonly code: string; readonly message: string } | null;
+}
+
+export interface Finished {
+  readonly catalogDiff: CatalogDiff;
+  readonly measured: Readonly<Record<string, unknown>>;
+}
+
+/** What stands of an ended migration: its steps in their order, as they were done. */
+export interface RollbackFacts extends Opened {
+  readonly facts: PlanFacts;
+}
+
+export interface Activities {
+  /** Reads what the worker's configuration adds to the plan (and the plan itself, when it was started by reference). */
+  open(args: { readonly start: unknown }): Promise<Opened>;
+  /** Preflight: catalogue, steps, findings, checks, dependencies; then, unless it is a dry run, claims the name and stores the plan. */
+  prepare(args: { readonly start: unknown }): Promise<PlanFacts>;
+  backup(
+    args: Subject & { readonly backup: SchemaMigrationPlan['backup'] },
+  ): Promise<{ readonly bytes: number; readonly reference: string }>;
+  baseline(
+    args: Subject & { readonly conditions: readonly Watched[]; readonly appP95: boolean },
+  ): Promise<Record<string, number | null>>;
+  runSteps(args: RunStepsArgs): Promise<StepsOutcome>;
+  previewUndo(args: UndoArgs): Promise<UndoPreview>;
+  undoSteps(args: UndoArgs): Promise<StepsOutcome>;
+  watch(args: WatchArgs): Promise<WatchResult>;
+  runHook(args: HookArgs): Promise<void>;
+  record(args: RecordArgs): Promise<void>;
+  finish(args: FinishArgs): Promise<Finished>;
+  /** Workflow `rollback`: what stands of an ended migration, or NotNow / NoSuchRun. */
+  prepareRollback(args: Subject): Promise<RollbackFacts>;
+}

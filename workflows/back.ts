@@ -1,0 +1,136 @@
+/**
+ * The way back: everything that was begun is taken back in reverse order, also what never happened. Runs shielded from cancel. In the
+ * hold, rows that could not go back are counted first and a person is asked when there are any.
+ */
+import { ERRORS } from '../plan/model/errors';
+import type { Cause, StepFact } from '../plan/model/state';
+import { failed } from './failure';
+import { askHelp, askPeople } from './gates';
+import { openToAll } from './gateRules';
+import type { Run } from './run';
+
+const AT_ONCE = 25;
+const subject = (run: Run) => ({ database: run.state.database, migration: run.state.name });
+
+function optionsFor(run: Run) {
+  const { throttle, lockTimeout, lockBudget, searchPath } = run.options();
+  return { throttle, lockTimeout, lockBudget, searchPath };
+}
+
+/** Tries until it works or a person leaves it out. The way back is never given up silently. */
+async function insist<T>(run: Run, target: string, work: () => Promise<T>): Promise<T | null> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const { code, message, hint } = failed(error);
+      run.state.lastError = { code, message, hint };
+      if ((await askHelp(run, target, ['retry', 'skip'], { code, message, hint })) === 'skip') return null;
+      run.show('rolling_back');
+    }
+  }
+}
+
+/** Begun and not yet taken back, last first. */
+const standing = (run: Run): readonly StepFact[] => (run.state.facts?.steps ?? []).slice(0, run.state.begun).reverse();
+
+/** After contract: which rows could not go back? Asks when there are any. Answers false when a person wants it to stay. */
+async function mayGoBack(run: Run): Promise<boolean> {
+  const s = run.state;
+  const ids = standing(run)
+    .filter((step) => step.undo)
+    .map((step) => step.id);
+  const preview = await insist(run, 'preview of the way back', () =>
+    run.ask('previewUndo', { ...subject(run), ids, options: optionsFor(run) }, 'which rows could not go back'),
+  );
+  s.measured['cannotGoBack'] = preview?.rows ?? 'unknown';
+  if (preview?.rows === 0) return true;
+  const columns = preview?.steps.map((one) => `${one.column}: ${one.rows}`).join(', ') ?? 'not known';
+  const reason = `${preview?.rows ?? 'some'} rows have no valid value in the old shape (${columns}); their keys lie in pgshift.differences`;
+  const { rollback: _, ...others } = s.inbox.gates;
+  s.inbox = { ...s.inbox, gates: others };
+  await askPeople(run, openToAll('rollback'), reason);
+  return s.inbox.gates['rollback']?.verdict === 'approved';
+}
+
+async function undoAll(run: Run): Promise<void> {
+  const s = run.state;
+  for (let rest = standing(run); rest.length > 0; rest = standing(run)) {
+    const chunk = rest.slice(0, AT_ONCE);
+    const ids = chunk.filter((step) => step.undo).map((step) => step.id);
+    const first = ids[0];
+    if (first !== undefined) {
+      s.step = first;
+      run.show('rolling_back');
+      const title = ids.length === 1 ? `take back ${first}` : `take back ${first} to ${ids.at(-1) ?? ''}`;
+      const outcome = await insist(run, first, () =>
+        run.ask('undoSteps', { ...subject(run), ids, options: optionsFor(run) }, title),
+      );
+      if (outcome) s.steps = [...s.steps.filter((r) => !ids.includes(r.id)), ...outcome.steps];
+      else s.measured['notTakenBack'] = [...((s.measured['notTakenBack'] ?? []) as string[]), ...ids];
+    }
+    const fixed = chunk.filter((step) => step.because !== null && s.steps.some((r) => r.id === step.id));
+    if (fixed.length > 0) s.measured['cannotBeTakenBack'] = fixed.map((step) => `${step.id}: ${step.because ?? ''}`);
+    s.begun -= chunk.length;
+    s.done = Math.min(s.done, s.begun);
+    s.step = null;
+  }
+}
+
+/** Everything that stands is taken back and recorded so. Nothing interrupts it. */
+export async function takeBack(run: Run, cause: Cause): Promise<void> {
+  const s = run.state;
+  run.settled = true;
+  run.show('rolling_back');
+  await undoAll(run);
+  // A cancel in the middle of preflight may have come after the claim.
+  if ((s.marks.includes('preparing') || s.marks.includes('prepared')) && s.control?.mode !== 'dry-run') {
+    const { code, message } = cause;
+    const finished = await insist(run, 'record', () =>
+      run.ask(
+        'finish',
+        { ...subject(run), status: 'rolled_back', strict: false, cause: { code, message } },
+        'record that it was taken back',
+      ),
+    );
+    if (finished) s.catalogDiff = finished.catalogDiff;
+    if (finished) s.measured = { ...s.measured, ...finished.measured };
+  }
+}
+
+/**
+ * Takes the change back. Answers false when it stays after all (a person rejected the rollback because rows would be lost, or the old
+ * shape is gone already).
+ */
+export async function goBack(run: Run, cause: Cause): Promise<boolean> {
+  const s = run.state;
+  run.settled = true;
+  s.cause = cause;
+  s.waiting = null;
+  s.live = null;
+  s.step = null;
+  const before = s.status;
+  run.show('rolling_back');
+  const begun = (s.facts?.steps ?? []).slice(0, s.begun);
+  const gone = begun.some((step) => step.phase === 'cleanup');
+  // From the first swap on clients may have written what only the new shape holds.
+  const swapped = s.contractedAt !== null || begun.some((step) => step.phase === 'contract');
+  if (gone || (swapped && !(await mayGoBack(run)))) {
+    s.cause = null;
+    s.inbox = { ...s.inbox, rollback: null };
+    run.tripped = null;
+    run.settled = false;
+    run.show(before === 'rolling_back' ? 'running' : before);
+    return false;
+  }
+  await takeBack(run, cause);
+  return true;
+}
+
+export const cancelCause = (): Cause => ({
+  code: 'RolledBack',
+  message: 'cancelled',
+  hint: ERRORS.RolledBack.hint,
+  by: null,
+  cancelled: true,
+});

@@ -1,0 +1,3 @@
+/** Workflow types by their name; names are API. */
+export { schemaMigration } from './schemaMigration';
+export { rollback } from './rollback';

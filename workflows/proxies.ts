@@ -1,0 +1,73 @@
+/**
+ * Each class of activity with its timeouts and retries. Only codes that the catalogue calls retryable are tried again; a worker that died is
+ * noticed by its heartbeat. Bulk work has no deadline of its own: the plan's `timeout` decides that.
+ */
+import type { ActivityOptions } from '@temporalio/workflow';
+import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
+import type { Activities } from '../activities/types';
+import { NON_RETRYABLE } from '../plan/model/errors';
+import { clampSummary } from '../plan/model/render';
+import type { Settings } from '../plan/model/state';
+
+const nonRetryableErrorTypes = [...NON_RETRYABLE];
+const FOR_EVER = {
+  initialInterval: '1s',
+  backoffCoefficient: 2,
+  maximumInterval: '20s',
+  nonRetryableErrorTypes,
+} as const;
+/** A server that cannot be reached before anything was begun is an answer, not a reason to wait. */
+const A_FEW = { initialInterval: '500ms', backoffCoefficient: 2, maximumAttempts: 4, nonRetryableErrorTypes } as const;
+
+type Class = 'door' | 'bulk' | 'undo' | 'quick' | 'external' | 'watch';
+
+/** Which class each activity belongs to; a test walks this table. */
+export const CLASS_OF = {
+  open: 'door',
+  prepare: 'door',
+  prepareRollback: 'door',
+  backup: 'external',
+  baseline: 'external',
+  runSteps: 'bulk',
+  previewUndo: 'bulk',
+  undoSteps: 'undo',
+  watch: 'watch',
+  runHook: 'external',
+  record: 'quick',
+  finish: 'quick',
+} as const satisfies Record<keyof Activities, Class>;
+
+export function optionsOf(kind: Class, settings: Settings): ActivityOptions {
+  const heartbeatTimeout = settings.heartbeatMs;
+  const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
+  switch (kind) {
+    case 'door':
+      return { startToCloseTimeout: '15m', heartbeatTimeout, retry: A_FEW, cancellationType };
+    case 'bulk':
+    case 'undo':
+      return { startToCloseTimeout: '365d', heartbeatTimeout, retry: FOR_EVER, cancellationType };
+    case 'quick':
+      return { startToCloseTimeout: '10m', heartbeatTimeout, retry: FOR_EVER, cancellationType };
+    case 'external':
+      return { startToCloseTimeout: '24h', heartbeatTimeout, retry: A_FEW, cancellationType };
+    case 'watch':
+      return { startToCloseTimeout: '2h', heartbeatTimeout, retry: FOR_EVER, cancellationType };
+  }
+}
+
+export type Ask = <K extends keyof Activities>(
+  name: K,
+  argument: Parameters<Activities[K]>[0],
+  summary: string,
+) => ReturnType<Activities[K]>;
+
+/** Runs an activity under the options of its class, with a line for the Web UI's timeline. */
+export const asking =
+  (settings: () => Settings): Ask =>
+  (name, argument, summary) => {
+    const options = optionsOf(CLASS_OF[name], settings());
+    const proxy = proxyActivities<Activities>(options)[name] as unknown as {
+      executeWithOptions(o: ActivityOptions, args: unknown[]): ReturnType<Activities[typeof name]>;
+    };
+    return proxy.executeWithOptions({ ...options, summary: clampSummary(summary) }, [argument]);
+  };

@@ -1,0 +1,349 @@
+/**
+ * One run as Temporal sees it: its state, its messages, what it shows, and the one way in which work is done so that a pause, a tuning, a
+ * rollback or a cancel can come at any moment. Keeps true: a decision to take the change back is never lost, and work that was interrupted is
+ * over (cancelled and waited for) before anything else begins.
+ */
+import {
+  CancellationScope,
+  CancelledFailure,
+  allHandlersFinished,
+  condition,
+  isCancellation,
+  setCurrentDetails,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type { GateRules, MessageName, Moment, Outcome } from '../plan/model/inbox';
+import { reduce } from '../plan/model/messages';
+import { clampSummary, renderDetails } from '../plan/model/render';
+import type { Cause, Live, RunState } from '../plan/model/state';
+import type { Approval, RunStatus, WaitingFor } from '../plan/model/status';
+import { tunedOptions } from '../plan/model/tuning';
+import { parseDuration } from '../plan/model/values';
+import { reportOf, statusOf, wayBackOf } from '../plan/model/view';
+import { attributesOf, changedAttributes } from './attributes';
+import { Back, causeOf, isTimeout } from './failure';
+import { manualGate } from './gateRules';
+import type { Ask } from './proxies';
+import { asking } from './proxies';
+
+export type Interrupt = 'back' | 'pause' | 'tune' | 'window' | 'timeout';
+
+export const nowIso = (): string => new Date(Date.now()).toISOString();
+
+export class Run {
+  /** Gates that are waited for just now, with their rules. */
+  readonly open = new Map<string, GateRules>();
+  awaiting: Moment['awaiting'] = null;
+  /** Set by the watch of health: a condition that failed for good. */
+  tripped: Cause | null = null;
+  healthPause: string | null = null;
+  /** Conditions that are not known to be well. */
+  unsure: readonly string[] = [];
+  /** From here on nothing interrupts: the change is being taken back or is over. */
+  settled = false;
+  /** Nothing is left to decide. */
+  ended = false;
+  /** A continue-as-new is near: what runs beside the phases ends. */
+  draining = false;
+  /** The plan is known: messages can be judged. */
+  ready = false;
+  watching = false;
+  readonly ask: Ask;
+  private readonly early: { name: MessageName; argument: unknown }[] = [];
+  private shownAttributes: ReadonlyMap<string, string | boolean> = new Map();
+  /** Waits between checks of continue-as-new. */
+  private readonly root = CancellationScope.current();
+
+  constructor(
+    readonly state: RunState,
+    private readonly again: (state: RunState) => Promise<never>,
+  ) {
+    this.ask = asking(() => this.state.settings);
+    this.ready = state.marks.includes('opened');
+  }
+
+  // What is shown ------------------------------------------------------------------------------------------------------
+
+  /** Epoch ms at which the hold ends; null = there is none. */
+  holdEnds(): number | null {
+    const { contractedAt, facts } = this.state;
+    if (contractedAt === null || !facts?.keepsOld) return null;
+    return Date.parse(contractedAt) + (parseDuration(this.options().hold) ?? 0);
+  }
+
+  options() {
+    const { control, inbox } = this.state;
+    if (!control) throw causeError('options before the plan is known');
+    return tunedOptions(control, inbox.tuning);
+  }
+
+  show(status?: RunStatus): void {
+    const s = this.state;
+    if (status !== undefined) s.status = status;
+    const stopped =
+      s.inbox.paused !== null && (s.status === 'running' || s.status === 'waiting' || s.status === 'holding');
+    if (stopped) s.status = 'paused';
+    s.updatedAt = nowIso();
+    this.details();
+    const attributes = attributesOf(s, this.open.size > 0);
+    const changed = changedAttributes(this.shownAttributes, attributes);
+    if (changed.length > 0) upsertSearchAttributes(changed);
+    this.shownAttributes = attributes;
+  }
+
+  details = (): void => setCurrentDetails(renderDetails(this.state, this.holdEnds()));
+  status = () => statusOf(this.state, this.holdEnds());
+  report = () => reportOf(this.state, this.holdEnds());
+
+  /** The running activity says how far it is. Ignored when it comes from a step that is over. */
+  live(report: Live): void {
+    if (this.state.step === null) return;
+    this.state.live = report;
+    this.state.step = report.step;
+    this.details();
+  }
+
+  // Messages -----------------------------------------------------------------------------------------------------------
+
+  moment(via: Approval['via']): Moment {
+    const s = this.state;
+    const gates: Record<string, GateRules> = {};
+    for (const [name, gate] of Object.entries(s.control?.gates ?? {})) {
+      const rules = manualGate(name, gate);
+      if (rules) gates[name] = rules;
+    }
+    for (const [name, rules] of this.open) gates[name] = rules;
+    const back = wayBackOf(s, null);
+    return {
+      now: nowIso(),
+      via,
+      status: this.ended ? 'completed' : s.status,
+      gates,
+      open: [...this.open.keys()],
+      holding: s.phase === 'hold' && s.contractedAt !== null,
+      awaiting: this.awaiting,
+      starter: starter(),
+      noRollback:
+        s.control?.strategy === 'forward-only' ? 'the plan says forward-only' : back.possible ? null : back.how,
+    };
+  }
+
+  /** A signal: what is refused is shown in status. */
+  signal(name: MessageName, argument: unknown): void {
+    if (!this.ready) this.early.push({ name, argument });
+    else this.apply(name, argument, 'signal');
+  }
+
+  apply(name: MessageName, argument: unknown, via: Approval['via']): Outcome {
+    const { inbox, outcome } = reduce(name, argument, this.state.inbox, this.moment(via));
+    this.state.inbox = inbox;
+    if (name === 'resume' && outcome.accepted && !outcome.duplicate) this.healthPause = null;
+    this.show(this.state.status === 'paused' && inbox.paused === null ? this.unpaused() : undefined);
+    return outcome;
+  }
+
+  judge = (name: MessageName, argument: unknown): Outcome =>
+    reduce(name, argument, this.state.inbox, this.moment('update')).outcome;
+
+  /** The plan is known now: what came before is judged in its order. */
+  becomeReady(): void {
+    this.ready = true;
+    for (const { name, argument } of this.early.splice(0)) this.apply(name, argument, 'signal');
+  }
+
+  refused(name: string, code: string, message: string): void {
+    const s = this.state;
+    s.inbox = { ...s.inbox, refused: [...s.inbox.refused, { at: nowIso(), name, code, message }].slice(-5) };
+    this.show();
+  }
+
+  private unpaused(): RunStatus {
+    if (this.awaiting) return 'paused';
+    if (this.open.size > 0 || this.state.waiting) return 'waiting';
+    return this.state.phase === 'hold' ? 'holding' : 'running';
+  }
+
+  // Work ---------------------------------------------------------------------------------------------------------------
+
+  /** Why the change has to be taken back, if it has. */
+  wantsBack(): Cause | null {
+    if (this.settled) return null;
+    const { rollback, gates, approvals } = this.state.inbox;
+    if (rollback)
+      return causeOf(
+        'RolledBack',
+        `asked by ${rollback.by}${rollback.reason ? `: ${rollback.reason}` : ''}`,
+        rollback.by,
+      );
+    const rejected = Object.keys(gates).find((name) => name !== 'rollback' && gates[name]?.verdict === 'rejected');
+    if (rejected !== undefined) {
+      const vote = approvals.find((a) => a.gate === rejected && a.verdict === 'rejected');
+      return causeOf(
+        'Rejected',
+        `gate ${rejected} was rejected by ${vote?.by ?? 'somebody'}${vote?.reason ? `: ${vote.reason}` : ''}`,
+        vote?.by ?? null,
+      );
+    }
+    return this.tripped;
+  }
+
+  isPaused = (): boolean => this.state.inbox.paused !== null || this.healthPause !== null;
+
+  /** Waits out a pause. @throws Back. */
+  async clear(): Promise<void> {
+    this.throwIfBack();
+    if (!this.isPaused()) return;
+    const s = this.state;
+    const before = s.status === 'paused' ? this.unpaused() : s.status;
+    const paused = s.inbox.paused;
+    await this.wait({
+      status: 'paused',
+      waiting: {
+        type: paused ? 'pause' : 'health',
+        gate: null,
+        since: paused?.at ?? nowIso(),
+        until: null,
+        reason: paused
+          ? `paused by ${paused.by}${paused.reason ? `: ${paused.reason}` : ''}`
+          : `${this.healthPause ?? ''}`,
+        evidence: {},
+        commands: [],
+      },
+      until: () => !this.isPaused(),
+    });
+    this.show(before === 'paused' ? 'running' : before);
+    this.throwIfBack();
+  }
+
+  throwIfBack(): void {
+    if (this.root.consideredCancelled && !this.settled) throw new CancelledFailure('cancelled');
+    const cause = this.wantsBack();
+    if (cause) throw new Back(cause);
+  }
+
+  /**
+   * Waits, shown to people, until `until` holds, the change must be taken back (@throws Back) or `timeoutMs` is over (answers false).
+   * Weeks may pass: continues as new when the history grows.
+   */
+  async wait(of: {
+    readonly status: RunStatus;
+    readonly waiting: WaitingFor | null;
+    readonly until: () => boolean;
+    readonly timeoutMs?: number | null;
+    readonly summary?: string;
+  }): Promise<boolean> {
+    const s = this.state;
+    s.waiting = of.waiting;
+    this.show(of.status);
+    try {
+      const wake = (): boolean => of.until() || this.wantsBack() !== null || this.mustContinue();
+      const woken = await this.until(wake, of.timeoutMs ?? null, of.summary ?? of.status);
+      if (!of.until() && this.wantsBack() === null && this.mustContinue()) await this.renew();
+      this.throwIfBack();
+      return woken && of.until();
+    } finally {
+      s.waiting = null;
+    }
+  }
+
+  /** Waits for `fn`; without a timeout this costs no event. Answers false when the time was over. */
+  async until(fn: () => boolean, timeoutMs: number | null, summary = ''): Promise<boolean> {
+    if (timeoutMs === null) {
+      await condition(fn);
+      return true;
+    }
+    if (fn()) return true;
+    return condition(fn, Math.max(1, Math.ceil(timeoutMs)), { summary: clampSummary(summary) });
+  }
+
+  /**
+   * Runs work that may be interrupted and begun again (its progress lies in the database). Interrupted work is waited for.
+   * `closesAtMs`: the window's end, for work that pauses then. Answers null when the window closed. @throws Back, or what the work throws.
+   */
+  async work<T>(fn: () => Promise<T>, closesAtMs: number | null = null): Promise<T | 'closed'> {
+    for (;;) {
+      await this.clear();
+      const tunings = this.state.inbox.tunings;
+      let why: Interrupt | null = null;
+      const interrupt = (): Interrupt | null => {
+        if (this.wantsBack()) return 'back';
+        if (this.isPaused()) return 'pause';
+        return this.state.inbox.tunings === tunings ? null : 'tune';
+      };
+      const scope = new CancellationScope();
+      const watch = new CancellationScope();
+      const watching = watch
+        .run(async () => {
+          why = await this.firstInterrupt(interrupt, closesAtMs);
+          if (why) scope.cancel();
+        })
+        .catch((error: unknown) => {
+          if (!isCancellation(error)) throw error;
+        });
+      const began = Date.now();
+      try {
+        return await scope.run(fn);
+      } catch (error) {
+        if (why === null || !(isCancellation(error) || isTimeout(error))) throw error;
+        if (why === 'window') return 'closed';
+        if (why === 'timeout') {
+          this.state.spentMs = 0;
+          throw new TimedOut();
+        }
+      } finally {
+        this.state.spentMs += Date.now() - began;
+        watch.cancel();
+        await watching;
+      }
+    }
+  }
+
+  /** No timer unless the plan has a timeout or the window closes: a short step costs no events for being interruptible. */
+  private async firstInterrupt(
+    interrupt: () => Interrupt | null,
+    closesAtMs: number | null,
+  ): Promise<Interrupt | null> {
+    const timeout = this.options().timeout;
+    const left = timeout === undefined ? null : Math.max(1, (parseDuration(timeout) ?? 0) - this.state.spentMs);
+    const closes = closesAtMs === null ? null : Math.max(1, closesAtMs - Date.now());
+    if (left === null && closes === null) {
+      await condition(() => interrupt() !== null);
+      return interrupt();
+    }
+    const first = Math.min(left ?? Infinity, closes ?? Infinity);
+    const woken = await condition(() => interrupt() !== null, first, {
+      summary: first === left ? 'timeout of the run' : 'the window closes',
+    });
+    if (woken) return interrupt();
+    return first === left ? 'timeout' : 'window';
+  }
+
+  // Continue as new ----------------------------------------------------------------------------------------------------
+
+  mustContinue(): boolean {
+    if (!this.state.marks.includes('prepared') || this.settled) return false;
+    const info = workflowInfo();
+    const limit = this.state.settings.continueAsNewEvents;
+    return info.continueAsNewSuggested || (limit !== null && info.historyLength >= limit);
+  }
+
+  /** Ends this run's history and goes on in a new one with the same state. Only between pieces of work. */
+  async renew(): Promise<never> {
+    this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
+    await condition(() => allHandlersFinished() && !this.watching && this.state.inbox.audit.length === 0);
+    return this.again({ ...this.state, waiting: null, live: null, step: null });
+  }
+}
+
+/** The run's own `timeout`, not an activity's. */
+export class TimedOut extends Error {
+  override readonly name = 'TimedOut';
+}
+
+const causeError = (what: string): Error => new Error(what);
+
+function starter(): string | null {
+  const by = workflowInfo().memo?.['startedBy'];
+  return typeof by === 'string' ? by : null;
+}

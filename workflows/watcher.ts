@@ -1,0 +1,172 @@
+/**
+ * Health beside the phases: one heartbeat activity reads every condition that holds in the present phase and returns on a verdict or hourly. It runs
+ * also while a gate or a pause waits. What failed for good takes the change back or pauses it; what is not known holds it back.
+ */
+import { CancellationScope, condition, isCancellation } from '@temporalio/workflow';
+import type { WatchResult } from '../activities/types';
+import type { ErrorCode } from '../plan/model/errors';
+import type { Watched } from '../plan/model/health';
+import { PERFORMANCE, exhausted, holdsBack, watchedIn } from '../plan/model/health';
+import type { MetricGate } from '../plan/model/plan';
+import { settle } from '../plan/model/messages';
+import { Back, causeOf, failed } from './failure';
+import type { Run } from './run';
+import { nowIso } from './run';
+
+const EVENTS_MAX = 100;
+/** Below this the baseline would cost more than the change. */
+const PERFORMANCE_MIN_SECONDS = 30;
+
+/** The plan's conditions and the built-in one, unless the plan has its own of that name or the change is quick. */
+export function conditionsOf(run: Run): readonly Watched[] {
+  const { control, facts } = run.state;
+  const own: readonly Watched[] = control?.health ?? [];
+  const heavy = (facts?.estimate.seconds[1] ?? 0) >= PERFORMANCE_MIN_SECONDS;
+  return heavy && !own.some((c) => c.name === PERFORMANCE.name) ? [...own, PERFORMANCE] : own;
+}
+
+const watchedNow = (run: Run): readonly Watched[] =>
+  conditionsOf(run).filter((c) => watchedIn(c, run.state.phase) && !exhausted(c, run.state.conditions[c.name]));
+
+const keyOf = (conditions: readonly Watched[]): string => conditions.map((c) => c.name).join('\n');
+const over = (run: Run): boolean => run.settled || run.draining;
+
+function take(run: Run, result: WatchResult): void {
+  const s = run.state;
+  s.conditions = { ...s.conditions, ...result.states };
+  s.health = [...s.health, ...result.events].slice(-EVENTS_MAX);
+  run.unsure = watchedNow(run)
+    .filter((c) => holdsBack(c, s.conditions[c.name]))
+    .map((c) => c.name);
+}
+
+function act(run: Run, condition: Watched, value: number | null): void {
+  const said = `${condition.name}: ${condition.failWhen ?? `not ${condition.successWhen ?? ''}`}${value === null ? '' : ` (value ${value})`}`;
+  // Judged anew after a person looked at it.
+  delete run.state.conditions[condition.name];
+  if (condition.dryRun || condition.onFail === 'alert') return;
+  if (condition.onFail === 'pause') run.healthPause = said;
+  else run.tripped = causeOf('HealthFailed', said);
+}
+
+/** Runs until the run is settled. */
+export async function watchHealth(run: Run): Promise<void> {
+  for (;;) {
+    await condition(() => over(run) || (run.healthPause === null && watchedNow(run).length > 0));
+    if (over(run)) return;
+    await watchOnce(run, watchedNow(run));
+    run.show();
+  }
+}
+
+async function watchOnce(run: Run, conditions: readonly Watched[]): Promise<void> {
+  const s = run.state;
+  const key = keyOf(conditions);
+  const scope = new CancellationScope();
+  run.watching = true;
+  const ended = condition(() => !run.watching || over(run) || keyOf(watchedNow(run)) !== key).then(() =>
+    scope.cancel(),
+  );
+  try {
+    const result = await scope.run(() =>
+      run.ask(
+        'watch',
+        {
+          database: s.database,
+          migration: s.name,
+          purpose: 'health',
+          conditions,
+          states: s.conditions,
+          baselines: s.baselines,
+          maxMs: s.settings.watchMs,
+        },
+        `watch ${conditions.map((c) => c.name).join(', ')}`,
+      ),
+    );
+    take(run, result);
+    const failing = result.verdict === 'tripped' ? conditions.find((c) => c.name === result.name) : undefined;
+    if (failing && !over(run)) act(run, failing, result.states[failing.name]?.value ?? null);
+  } catch (error) {
+    if (!isCancellation(error)) {
+      // The watch itself cannot run: unknown is never a pass.
+      const problem = failed(error);
+      if (!over(run))
+        run.tripped = causeOf('HealthFailed', `health cannot be watched: ${problem.code}: ${problem.message}`);
+    }
+  } finally {
+    run.watching = false;
+    await ended;
+  }
+}
+
+/** Before what cannot be taken back easily: every condition that holds back must be known to be well. @throws Back. */
+export async function untilSure(run: Run): Promise<void> {
+  const unsure = (): readonly string[] =>
+    watchedNow(run)
+      .filter((c) => holdsBack(c, run.state.conditions[c.name]))
+      .map((c) => c.name);
+  if (unsure().length === 0) return;
+  await run.wait({
+    status: 'waiting',
+    waiting: {
+      type: 'health',
+      gate: null,
+      since: nowIso(),
+      until: null,
+      reason: `not known to be well: ${unsure().join(', ')}`,
+      evidence: {},
+      commands: [],
+    },
+    until: () => unsure().length === 0,
+  });
+  run.show('running');
+}
+
+/** Waits until every metric gate opens by itself. @throws Back when one fails for good. */
+export async function metricGate(run: Run, name: string, gates: readonly MetricGate[]): Promise<void> {
+  const s = run.state;
+  const conditions: Watched[] = gates.map(({ type: _, ...condition }) => condition);
+  s.waiting = {
+    type: 'gate',
+    gate: name,
+    since: s.opened[name] ?? nowIso(),
+    until: null,
+    reason: `${name} waits for ${conditions.map((c) => c.name).join(', ')}`,
+    evidence: {},
+    commands: [],
+  };
+  s.opened[name] = s.waiting.since;
+  run.show('waiting');
+  try {
+    for (;;) {
+      const result = await run.work(() =>
+        run.ask(
+          'watch',
+          {
+            database: s.database,
+            migration: s.name,
+            purpose: 'gate',
+            conditions,
+            states: s.conditions,
+            baselines: s.baselines,
+            maxMs: s.settings.watchMs,
+          },
+          `gate ${name}: ${conditions.map((c) => c.name).join(', ')}`,
+        ),
+      );
+      if (result === 'closed') continue;
+      take(run, result);
+      if (result.verdict === 'opened') break;
+      if (result.verdict === 'tripped') {
+        const code: ErrorCode = 'HealthFailed';
+        const failing = conditions.find((c) => c.name === result.name);
+        if (failing?.onFail === 'rollback') throw new Back(causeOf(code, `gate ${name}: ${result.name ?? ''} failed`));
+        if (failing) act(run, failing, null);
+      }
+      if (run.mustContinue()) await run.renew();
+    }
+    s.inbox = settle(s.inbox, name, 'opened', nowIso(), 'its conditions hold');
+  } finally {
+    s.waiting = null;
+  }
+}
