@@ -83,6 +83,8 @@ export interface CreateIndexRun {
   /** Exactly what is sent: CREATE [UNIQUE] INDEX CONCURRENTLY ... without IF NOT EXISTS. */
   readonly statement: string;
   readonly unique: boolean;
+  /** SQL condition: where it does not hold the run has nothing to do. For ways back of steps that never happened. */
+  readonly onlyWhen?: string;
 }
 
 /** DROP INDEX CONCURRENTLY IF EXISTS. */
@@ -174,6 +176,8 @@ export interface ProofRun {
   readonly settings?: Readonly<Record<string, string>>;
   /** What the sentence to a person says, e.g. "rows have no valid value for the new type". */
   readonly message?: string;
+  /** As in CreateIndexRun. */
+  readonly onlyWhen?: string;
 }
 
 /** Fails with DuplicateRows (keys listed) when `columns` are not unique among rows where `where` holds. */
