@@ -9,7 +9,7 @@ import type { Where } from '../plan/model/errors';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
 import { validatePlan } from '../plan/model/validate';
 import { CONNECTION_NAME, MIGRATION_NAME } from '../plan/model/values';
-import { PlanSource } from './planSource';
+import { PlanSource, lineText } from './planSource';
 
 /** The largest plan that is read: more is a data set, not a plan. */
 const MAX_BYTES = 16 * 1024 * 1024;
@@ -25,6 +25,8 @@ export interface LoadedPlan {
   readonly sql: string;
   /** Where line and column (from 1) of the SQL text were written. */
   at(line: number, column: number, length?: number): Where;
+  /** Where a key of the plan was written. */
+  locate(path: string, aim?: 'key' | 'value'): Where;
 }
 
 export interface LoadOptions {
@@ -58,7 +60,7 @@ function offsetOf(text: string, line: number, column: number): number {
 
 const inText =
   (file: string, text: string): LoadedPlan['at'] =>
-  (line, column, length = 1) => ({ file, line, column, length, text: text.split('\n')[line - 1] ?? '' });
+  (line, column, length = 1) => ({ file, line, column, length, ...lineText(text.split('\n')[line - 1] ?? '') });
 
 function checkDatabase(database: string | undefined): void {
   if (database === undefined || CONNECTION_NAME.test(database)) return;
@@ -84,9 +86,11 @@ export function placed(problem: Problem, locate: (path: string, aim: 'key' | 'va
   });
 }
 
-/** A problem in the SQL (line and column of the SQL text) is shown where the SQL was written. */
-export function placedInSql(error: unknown, loaded: LoadedPlan): unknown {
-  if (!isProblem(error) || error.where?.line === undefined || error.where.file !== undefined) return error;
+/** A problem in the SQL (line and column of the SQL text), or with a key of the plan, is shown where that was written. */
+export function placedInPlan(error: unknown, loaded: LoadedPlan): unknown {
+  if (!isProblem(error)) return error;
+  if (error.where?.line === undefined) return placed(error, (path, aim) => loaded.locate(path, aim));
+  if (error.where.file !== undefined) return error;
   const { line, column, length, path } = error.where;
   return new Problem(error.code, error.message, {
     where: { ...loaded.at(line, column ?? 1, length ?? 1), ...(path === undefined ? {} : { path }) },
@@ -107,7 +111,7 @@ function loadSql(file: string, { database, dryRun }: LoadOptions): LoadedPlan {
       hint: 'rename the file, or write a plan with a name of its own',
     });
   const input = { kind: 'schema-migration', name, database, ...(dryRun ? { mode: 'dry-run' } : {}), sql };
-  return { file, input, plan: validatePlan(input), sql, at: inText(file, sql) };
+  return { file, input, plan: validatePlan(input), sql, at: inText(file, sql), locate: () => ({ file }) };
 }
 
 /** The SQL of a plan and the way from a place in it to the file that holds it. */
@@ -150,7 +154,8 @@ function loadYaml(file: string, options: LoadOptions): LoadedPlan {
     const input: Record<string, unknown> = { ...asked, sql };
     delete input['sqlFile'];
     const { sqlFile: _named, ...complete } = plan;
-    return { file, input, plan: { ...complete, sql }, sql, at };
+    const locate: LoadedPlan['locate'] = (path, aim) => source.locate(path, aim);
+    return { file, input, plan: { ...complete, sql }, sql, at, locate };
   } catch (error) {
     throw isProblem(error) ? placed(error, (path, aim) => source.locate(path, aim)) : error;
   }

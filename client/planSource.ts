@@ -6,6 +6,7 @@ import { LineCounter, isMap, isScalar, isSeq, parseDocument } from 'yaml';
 import type { Document, Node, Scalar } from 'yaml';
 import { Problem } from '../plan/model/errors';
 import type { Where } from '../plan/model/errors';
+import { echoable } from './redact';
 
 const BLANK = /\s/;
 const ESCAPES: Readonly<Record<string, string>> = {
@@ -120,7 +121,13 @@ export class PlanSource {
   at(offset: number, length = 1): Where {
     const { line, col } = this.#lines.linePos(Math.min(offset, this.text.length));
     const text = this.text.split('\n')[line - 1] ?? '';
-    return { file: this.file, line, column: col, length: Math.min(length, Math.max(1, text.length - col + 1)), text };
+    return {
+      file: this.file,
+      line,
+      column: col,
+      length: Math.min(length, Math.max(1, text.length - col + 1)),
+      ...lineText(text),
+    };
   }
 
   /** Where `gates.contract.expires` or `allow[0].rule` stands; of what is missing, where it should have been. */
@@ -166,6 +173,9 @@ export class PlanSource {
     return { node: value, rest: left, range: shown?.range ?? null };
   }
 }
+
+/** The line for the excerpt, when nothing in it may be a secret. */
+export const lineText = (text: string): { readonly text?: string } => (echoable(text) ? { text } : {});
 
 interface Step {
   readonly node: Node | null;

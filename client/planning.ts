@@ -6,7 +6,7 @@ import { environmentDefaults } from '../worker/config';
 import type { Context } from './context';
 import { catalogOf, targetOf, versionNumber } from './direct';
 import { offlineCatalog } from './offlineCatalog';
-import { placedInSql } from './planFile';
+import { placedInPlan } from './planFile';
 import type { LoadedPlan } from './planFile';
 
 export interface Planned {
@@ -49,6 +49,6 @@ export async function makePlan(context: Context, loaded: LoadedPlan, serverVersi
     const catalog = await catalogOf(await targetOf(context, settings.database));
     return { plan: inFile(await planMigration(settings, catalog), loaded), settings, offline: false };
   } catch (error) {
-    throw placedInSql(error, loaded);
+    throw placedInPlan(error, loaded);
   }
 }

@@ -60,7 +60,8 @@ function refuse(issue: Issue): Problem {
     });
   }
   const path = pathText(found.path);
-  const message = found.code === 'invalid_type' && /undefined/.test(found.message) ? 'is required' : found.message;
+  const inner = found.code === 'invalid_key' ? (found.issues[0]?.message ?? found.message) : found.message;
+  const message = found.code === 'invalid_type' && /undefined/.test(inner) ? 'is required' : inner;
   return new Problem('InvalidPlan', `${path === '' ? 'plan' : path}: ${message}`, { where: { path } });
 }
 
