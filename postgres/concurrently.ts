@@ -51,10 +51,7 @@ async function isOurs(work: Work, run: CreateIndexRun, found: FoundIndex): Promi
 
 async function dropLeftovers(work: Work, index: RelationName, found: FoundIndex | undefined): Promise<void> {
   const leftovers = await findReindexLeftovers(work.session, index);
-  const names = [
-    ...(found ? [index] : []),
-    ...leftovers.map(({ name }) => ({ schema: index.schema, name })),
-  ];
+  const names = [...(found ? [index] : []), ...leftovers.map(({ name }) => ({ schema: index.schema, name }))];
   for (const name of names) {
     work.context.log('info', 'an invalid index is dropped and built again', { index: relation(name) });
     await observed(work, () => work.session.run(`DROP INDEX CONCURRENTLY IF EXISTS ${relation(name)}`));

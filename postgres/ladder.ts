@@ -125,7 +125,10 @@ export async function pushAutovacuumAside(session: Session, rung: Rung): Promise
 }
 
 /** SET LOCAL for a plan's own settings. */
-export async function setLocal(session: Session, settings: Readonly<Record<string, string>> | undefined): Promise<void> {
+export async function setLocal(
+  session: Session,
+  settings: Readonly<Record<string, string>> | undefined,
+): Promise<void> {
   for (const [name, value] of Object.entries(settings ?? {})) {
     await session.run(`SELECT pg_catalog.set_config($1, $2, true)`, [name, value]);
   }

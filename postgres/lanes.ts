@@ -51,15 +51,10 @@ interface Row extends Record<string, unknown> {
 const DEFAULT_ROWS_PER_BLOCK = 50;
 
 /** The lanes of this scope; made (by one transaction) when there are none yet. An empty table has no lanes. */
-export async function openLanes(
-  work: Work,
-  table: RelationName,
-  key: readonly KeyColumn[] | null,
-  parallel: number,
-): Promise<Lane[]> {
+export async function openLanes(work: Work, of: Walked, parallel: number): Promise<Lane[]> {
   const found = await readLanes(work);
   if (found.length > 0) return found;
-  await inTransaction(work.session, () => makeLanes(work, table, key, parallel));
+  await inTransaction(work.session, () => makeLanes(work, of, parallel));
   return readLanes(work);
 }
 
@@ -92,6 +87,19 @@ async function readLanes(work: Work): Promise<Lane[]> {
   });
 }
 
+/** What is walked: a table by its key or by its blocks, or as one piece. */
+export interface Walked {
+  readonly table: RelationName;
+  readonly key: readonly KeyColumn[] | null;
+  readonly whole?: boolean;
+  /** An empty table gets a lane too: rows may come while it is looked at. */
+  readonly openEnd?: boolean;
+}
+
+const WHOLE: Bound = ['0'];
+/** The table was empty: one range, from start to end. */
+export const NO_MARK: Bound = [];
+
 interface Heap extends Record<string, unknown> {
   readonly schema: string;
   readonly name: string;
@@ -101,20 +109,16 @@ interface Heap extends Record<string, unknown> {
   readonly pages: number;
 }
 
-async function makeLanes(
-  work: Work,
-  table: RelationName,
-  key: readonly KeyColumn[] | null,
-  parallel: number,
-): Promise<void> {
-  const heaps = await heapsOf(work.session, table, key === null);
+async function makeLanes(work: Work, walked: Walked, parallel: number): Promise<void> {
+  const { table, key, whole = false, openEnd = false } = walked;
+  const heaps = await heapsOf(work.session, table, key === null && !whole);
   let lane = 0;
   for (const heap of heaps) {
     const of = { table: { schema: heap.schema, name: heap.name }, key };
-    const mark = await highWater(work.session, of);
+    const mark = whole ? WHOLE : ((await highWater(work.session, of)) ?? (openEnd ? NO_MARK : null));
     if (mark === null) continue;
     const rowsTotal = await estimateRows(work.session, heap, key);
-    const ends = await splitBounds(work.session, of, mark, parallel);
+    const ends = whole || mark === NO_MARK ? [] : await splitBounds(work.session, of, mark, parallel);
     const highs = [...ends, mark];
     for (const [index, high] of highs.entries()) {
       await work.session.run(
@@ -128,7 +132,7 @@ async function makeLanes(
           work.attempt.epoch,
           `${table.schema}.${table.name}`,
           heap.oid,
-          key === null ? heap.filenode : null,
+          key === null && !whole ? heap.filenode : null,
           index === 0 ? null : JSON.stringify(highs[index - 1]),
           JSON.stringify(high),
           Math.round(rowsTotal / highs.length),
@@ -153,7 +157,9 @@ const heapsOf = (session: Session, table: RelationName, byBlock: boolean): Promi
        SELECT $1::regclass::oid
        UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON tree.oid = i.inhparent WHERE $2::boolean)
      SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::text AS oid, pg_relation_filenode(c.oid)::text AS filenode,
-            c.reltuples::float8 AS rows, greatest(c.relpages, (coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int))::float8 AS pages
+            CASE WHEN c.relkind = 'p' THEN (SELECT coalesce(sum(greatest(x.reltuples, 0)), 0)::float8
+              FROM pg_partition_tree(c.oid) AS p JOIN pg_class AS x ON x.oid = p.relid AND x.relkind = 'r') ELSE c.reltuples::float8 END AS rows,
+             greatest(c.relpages, (coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int))::float8 AS pages
        FROM tree JOIN pg_class AS c USING (oid) JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE NOT $2::boolean OR c.relkind IN ('r', 'm') ORDER BY 1, 2`,
     [relation(table), byBlock],
@@ -230,10 +236,8 @@ const laneKey = (work: Work, lane: Lane): unknown[] => [
 
 /** Forgets the lanes of this scope: block numbers mean nothing after a rewrite, and what is filled is not filled again. */
 export async function dropLanes(work: Work): Promise<void> {
-  await work.session.run(`DELETE FROM pgshift.lanes WHERE migration_name = $1 AND step_id = $2 AND scope = $3 AND epoch = $4`, [
-    work.attempt.migration,
-    work.attempt.stepId,
-    work.scope,
-    work.attempt.epoch,
-  ]);
+  await work.session.run(
+    `DELETE FROM pgshift.lanes WHERE migration_name = $1 AND step_id = $2 AND scope = $3 AND epoch = $4`,
+    [work.attempt.migration, work.attempt.stepId, work.scope, work.attempt.epoch],
+  );
 }

@@ -107,7 +107,10 @@ function note(locks: Map<string, { held: LockHeld; from: number }>, row: LockRow
   const from = known?.from ?? performance.now();
   const waitedMs = Math.max(known?.held.waitedMs ?? 0, row.waitedMs ?? 0);
   const heldMs = row.granted ? performance.now() - from : 0;
-  locks.set(key, { from: row.granted ? from : performance.now(), held: { relation: row.name, mode, waitedMs, heldMs } });
+  locks.set(key, {
+    from: row.granted ? from : performance.now(),
+    held: { relation: row.name, mode, waitedMs, heldMs },
+  });
 }
 
 /** To within one look: a lock seen at all is taken to be held until its last sight plus one look. */

@@ -7,7 +7,7 @@ import type { KeyColumn, RelationName } from '../plan/model/steps';
 import { ident, literal, relation } from './ident';
 import type { Session } from './session';
 
-/** Key values as Postgres prints them; for ctid one element, a block number. */
+/** Key values as Postgres prints them; for ctid a block number, and a line pointer when it is not 0. */
 export type Bound = readonly string[];
 
 export interface Range {
@@ -44,7 +44,7 @@ export function rangeSql(alias: string, key: readonly KeyColumn[] | null, range:
   ] as const) {
     if (bound === null) continue;
     if (key === null) {
-      values.push(`(${bound[0] ?? '0'},0)`);
+      values.push(`(${bound[0] ?? '0'},${bound[1] ?? '0'})`);
       parts.push(`${alias}.ctid ${operator} $${values.length}::tid`);
     } else {
       parts.push(`${columns(alias, key)} ${operator} ${casts(key, values.length + 1)}`);
@@ -103,6 +103,8 @@ export async function nextBound(
   return found ? { high: found.bound, short: false } : { high: mark, short: true };
 }
 
+const SAMPLED_BLOCKS = 300;
+
 /** Upper ends that split the table into about `parts` equal lanes, the last one aside; fewer when they cannot be told. */
 export async function splitBounds(session: Session, of: Keyed, mark: Bound, parts: number): Promise<Bound[]> {
   if (parts <= 1) return [];
@@ -112,13 +114,18 @@ export async function splitBounds(session: Session, of: Keyed, mark: Bound, part
     return [...new Set(ends)].filter((end) => end > 0 && end < blocks).map((end) => [String(end)]);
   }
   const pages = await blocksOf(session, of.table);
-  const percent = Math.min(100, (100 * 300) / Math.max(1, Number(pages?.[0] ?? 1)));
+  // A partitioned table has no blocks of its own, and sampling its partitions would read them whole.
+  if (pages === null) return [];
+  const percent = Math.min(100, (100 * SAMPLED_BLOCKS) / Math.max(1, Number(pages[0])));
   const order = of.key.map(({ name }) => `t.${ident(name)}`).join(', ');
   const sample = await session.rows<{ bound: string[] }>(
     `SELECT ARRAY[${of.key.map(({ name }) => `t.${ident(name)}::text`).join(', ')}] AS bound
        FROM ${relation(of.table)} AS t TABLESAMPLE SYSTEM (${percent}) ORDER BY ${order}`,
   );
-  const ends = Array.from({ length: parts - 1 }, (_, index) => sample[Math.floor((sample.length * (index + 1)) / parts)]);
+  const ends = Array.from(
+    { length: parts - 1 },
+    (_, index) => sample[Math.floor((sample.length * (index + 1)) / parts)],
+  );
   const seen = new Set<string>([mark.join('\u0000')]);
   return ends.flatMap((row) => {
     const id = row?.bound.join('\u0000');

@@ -43,6 +43,8 @@ export interface StepOptions {
   /** null = `throttle: none`. */
   readonly throttle: ThrottleLimits | null;
   readonly searchPath: readonly string[];
+  /** The application's p95, ms, from elsewhere (Prometheus); null = not known, which stops the work. Default: pg_stat_statements. */
+  readonly appP95?: () => Promise<number | null>;
 }
 
 /** Called as often as the engine likes; the caller turns it into heartbeats. Small: never a row's value. */

@@ -1,0 +1,64 @@
+/** Fills columns of the rows that were there when it began; rows written since are the sync trigger's. Idempotent by `pending`. */
+import { Problem } from '../plan/model/errors';
+import type { BackfillRun } from '../plan/model/steps';
+import type { BatchJob } from './batches';
+import { runBatches } from './batches';
+import { refusedRows } from './bisect';
+import { ident, relation } from './ident';
+import { heap, rangeSql } from './ranges';
+import type { Session } from './session';
+import type { Work, WorkResult } from './work';
+
+/** Runs it to its end. Throws TransformFailed (keys listed), PrivilegeMissing (with the GRANT), FenceBroken, AbortError. */
+export async function runBackfill(work: Work, run: BackfillRun): Promise<WorkResult> {
+  const silenced = run.quiet && (await hasUserTriggers(work.session, run));
+  if (silenced) await mustSilenceTriggers(work.session);
+  const job: BatchJob = {
+    table: run.table,
+    key: run.key,
+    settings: run.settings,
+    ours: silenced ? ['session_replication_role = replica'] : [],
+    openEnd: false,
+    execute: async (session, range, lane) => {
+      const where = rangeSql('t', run.key, range);
+      const table = heap({ table: lane.table, key: run.key });
+      const rows = await session.run(
+        `UPDATE ${table} AS t SET ${run.set.join(', ')} WHERE ${where.text} AND (${run.pending})`,
+        where.values,
+      );
+      return { rows };
+    },
+    rowsRefused: (range, lane, error) => refusedRows(work, job, { range, lane, error, column: run.column }),
+  };
+  return runBatches(work, job);
+}
+
+/** Triggers that an UPDATE would fire for everybody, ours (ENABLE ALWAYS, named _pgshift_...) and foreign keys aside. */
+async function hasUserTriggers(session: Session, run: BackfillRun): Promise<boolean> {
+  const row = await session.one<{ there: boolean }>(
+    `SELECT EXISTS (SELECT 1 FROM pg_trigger AS t
+        WHERE t.tgrelid IN (SELECT relid FROM pg_partition_tree($1::regclass) UNION SELECT $1::regclass)
+          AND NOT t.tgisinternal AND t.tgenabled = 'O' AND t.tgtype & 16 <> 0) AS there`,
+    [relation(run.table)],
+  );
+  return row?.there ?? true;
+}
+
+async function mustSilenceTriggers(session: Session): Promise<void> {
+  const may =
+    session.serverVersion >= 150000
+      ? `pg_catalog.has_parameter_privilege('session_replication_role', 'SET')`
+      : `(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)`;
+  const row = await session.one<{ may: boolean }>(`SELECT ${may} AS may`);
+  if (row?.may) return;
+  throw new Problem(
+    'PrivilegeMissing',
+    `${session.name}: the table has triggers that a backfill must not fire, and role ${session.role} may not silence them`,
+    {
+      hint:
+        session.serverVersion >= 150000
+          ? `GRANT SET ON PARAMETER session_replication_role TO ${ident(session.role)};`
+          : 'before PostgreSQL 15 only a superuser may set session_replication_role: use a superuser connection',
+    },
+  );
+}

@@ -1,0 +1,63 @@
+/**
+ * The user's own UPDATE, DELETE and INSERT ... SELECT in batches. Nothing makes these idempotent but the checkpoint, which commits with the
+ * rows: each range is done exactly once. Without a key there are no ranges that concurrent writes cannot move rows between, so the whole
+ * table is one batch.
+ */
+import type { DmlRun, InsertSelectRun, KeyColumn } from '../plan/model/steps';
+import type { BatchJob } from './batches';
+import { runBatches } from './batches';
+import { refusedRows } from './bisect';
+import { ident, relation } from './ident';
+import type { Range, RangeSql } from './ranges';
+import { rangeSql } from './ranges';
+import type { Work, WorkResult } from './work';
+
+const withRange = (statement: string, range: RangeSql): string =>
+  statement.replaceAll('$RANGE', () => `(${range.text})`);
+
+const predicate = (alias: string, key: readonly KeyColumn[] | null, range: Range): RangeSql =>
+  range.low === null && range.high === null ? { text: 'true', values: [] } : rangeSql(ident(alias), key, range);
+
+/** UPDATE or DELETE; with `archive` the old rows are kept in the same transaction. */
+export async function runDml(work: Work, run: DmlRun): Promise<WorkResult> {
+  const { archive } = run;
+  const job: BatchJob = {
+    table: run.table,
+    key: run.key,
+    settings: run.settings,
+    openEnd: false,
+    whole: run.key === null,
+    // Archive and change must see the same rows: one snapshot for both, and a row that changed in between is a serialization failure.
+    isolation: archive === null ? '' : 'ISOLATION LEVEL REPEATABLE READ',
+    execute: async (session, range) => {
+      const where = predicate(run.alias, run.key, range);
+      if (archive !== null)
+        await session.run(
+          `INSERT INTO ${relation(archive)} SELECT ${ident(run.alias)}.* FROM ${relation(run.table)} AS ${ident(run.alias)}
+            WHERE (${where.text}) AND (${run.where})`,
+          where.values,
+        );
+      return { rows: await session.run(withRange(run.statement, where), where.values) };
+    },
+    rowsRefused: (range, lane, error) =>
+      run.key === null
+        ? Promise.resolve(error)
+        : refusedRows(work, job, { range, lane, error, column: `${run.table.name} (${run.verb})` }),
+  };
+  return runBatches(work, job);
+}
+
+/** INSERT ... SELECT by ranges of the source. Rows that come into the source behind the mark are not copied. */
+export async function runInsertSelect(work: Work, run: InsertSelectRun): Promise<WorkResult> {
+  return runBatches(work, {
+    table: run.source,
+    key: run.key,
+    settings: run.settings,
+    openEnd: false,
+    whole: run.key === null,
+    execute: async (session, range) => {
+      const where = predicate(run.alias, run.key, range);
+      return { rows: await session.run(withRange(run.statement, where), where.values) };
+    },
+  });
+}

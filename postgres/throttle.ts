@@ -1,0 +1,169 @@
+/**
+ * Slows batch work down by itself. One loop reads the brakes every `everyMs` on sessions of its own; batches ask `admit` before they
+ * begin. A faster look watches for clients that wait behind a batch and cancels it: a batch is small and is done again, a client is not.
+ * Keeps true: a brake that cannot be read, or was read too long ago, stops the work, and what stops it is always told.
+ */
+import { waitersBehind } from './blockers';
+import type { Brake, BrakeMemory, BrakeSources, Readings } from './brakes';
+import { readBrakes } from './brakes';
+import { pause } from './ladder';
+import type { Session } from './session';
+import { openSession } from './session';
+import type { ThrottleLimits } from './types';
+import type { Work } from './work';
+import { tell } from './work';
+import type { RelationName } from '../plan/model/steps';
+
+const LOOK_MS = 50;
+const STALE_AFTER = 3;
+
+export interface Throttle {
+  /** Waits while a brake is on. Throws AbortError. */
+  admit(): Promise<void>;
+  /** Watches for clients behind `pid` while `batch` runs; true = it was cancelled for them. */
+  guard<T>(pid: number, batch: () => Promise<T>): Promise<T>;
+  /** Was the last batch of `pid` cancelled because clients waited behind it? Asking clears it. */
+  wasCancelled(pid: number): boolean;
+  readonly reason: string | null;
+  readonly readings: Readings;
+  readonly throttledMs: Readonly<Record<string, number>>;
+  close(): Promise<void>;
+}
+
+const NO_READINGS: Readings = { lagBytes: null, lagMs: null };
+
+/** `throttle: none`. */
+const freely: Throttle = {
+  admit: async () => undefined,
+  guard: (_pid, batch) => batch(),
+  wasCancelled: () => false,
+  reason: null,
+  readings: NO_READINGS,
+  throttledMs: {},
+  close: async () => undefined,
+};
+
+/** Starts to read the brakes; the first reading is complete when this returns. */
+export async function startThrottle(work: Work, tables: readonly RelationName[]): Promise<Throttle> {
+  const { throttle: limits, appP95 } = work.context.options;
+  if (limits === null) return freely;
+  const watcher = await work.open('throttle');
+  const replicas = await Promise.all(
+    work.context.target.replicas.map((replica) =>
+      openSession(replica, { purpose: 'throttle', migration: work.context.migration }).catch(() => null),
+    ),
+  );
+  const throttle = new Reading(work, limits, { observer: watcher, replicas, tables, limits, appP95 });
+  await throttle.read();
+  return throttle;
+}
+
+class Reading implements Throttle {
+  #brake: Brake | null = null;
+  #readAt = 0;
+  #readings: Readings = NO_READINGS;
+  readonly #memory: BrakeMemory = {};
+  readonly #throttled: Record<string, number> = {};
+  readonly #cancelled = new Set<number>();
+  readonly #running = new Set<number>();
+  #looker: Promise<void> | null = null;
+  #reading: Promise<void> | null = null;
+
+  constructor(
+    private readonly work: Work,
+    private readonly limits: ThrottleLimits,
+    private readonly sources: BrakeSources,
+  ) {}
+
+  get reason(): string | null {
+    return this.#brake?.reason ?? null;
+  }
+
+  get readings(): Readings {
+    return this.#readings;
+  }
+
+  get throttledMs(): Readonly<Record<string, number>> {
+    return this.#throttled;
+  }
+
+  async read(): Promise<void> {
+    try {
+      const { brake, readings } = await readBrakes(this.sources, this.#memory);
+      this.#brake = brake;
+      this.#readings = readings;
+      this.#readAt = performance.now();
+    } catch {
+      // Left as it was; staleness turns it into a reason by itself.
+    }
+  }
+
+  /** One reading at a time, and no older than asked for. */
+  async #fresh(): Promise<void> {
+    if (performance.now() - this.#readAt < this.limits.everyMs) return;
+    this.#reading ??= this.read().finally(() => (this.#reading = null));
+    await this.#reading;
+    const age = performance.now() - this.#readAt;
+    if (age > STALE_AFTER * this.limits.everyMs)
+      this.#brake = { name: this.#brake?.name ?? 'replication-lag', reason: 'the brakes cannot be read' };
+  }
+
+  async admit(): Promise<void> {
+    for (;;) {
+      await this.#fresh();
+      const brake = this.#brake;
+      if (brake === null) return;
+      tell(this.work.context, { throttledBy: brake.reason, ...this.#readings });
+      const since = performance.now();
+      try {
+        await pause(this.limits.everyMs, this.work.context.signal);
+      } finally {
+        this.#throttled[brake.name] = (this.#throttled[brake.name] ?? 0) + performance.now() - since;
+      }
+    }
+  }
+
+  async guard<T>(pid: number, batch: () => Promise<T>): Promise<T> {
+    if (this.limits.maxLockWaitMs === null) return batch();
+    this.#running.add(pid);
+    this.#looker ??= this.#look(this.limits.maxLockWaitMs).finally(() => (this.#looker = null));
+    try {
+      return await batch();
+    } finally {
+      this.#running.delete(pid);
+    }
+  }
+
+  wasCancelled(pid: number): boolean {
+    const cancelled = this.#cancelled.delete(pid);
+    if (cancelled) this.#throttled['lock-wait'] ??= 0;
+    return cancelled;
+  }
+
+  async #look(maxLockWaitMs: number): Promise<void> {
+    const every = Math.min(LOOK_MS, Math.max(10, maxLockWaitMs / 4));
+    while (this.#running.size > 0) {
+      await new Promise((resolve) => setTimeout(resolve, every));
+      const pids = [...this.#running];
+      if (pids.length === 0) return;
+      const waiters = await waitersBehind(this.sources.observer, pids).catch(() => []);
+      // Cancelled a little early: the client that waits must be served within its limit, not only noticed.
+      if (!waiters.some(({ waitedMs }) => waitedMs > maxLockWaitMs - 2 * every)) continue;
+      for (const pid of pids) await this.#cancel(pid);
+    }
+  }
+
+  async #cancel(pid: number): Promise<void> {
+    if (!this.#running.has(pid)) return;
+    this.#cancelled.add(pid);
+    await this.sources.observer.run(`SELECT pg_catalog.pg_cancel_backend($1)`, [pid]).catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    this.#running.clear();
+    await this.#looker;
+    await this.#reading;
+    const sessions: (Session | null)[] = [...this.sources.replicas];
+    await Promise.all(sessions.map((session) => session?.close()));
+  }
+}
