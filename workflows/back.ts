@@ -70,12 +70,21 @@ async function undoAll(run: Run): Promise<void> {
       else s.measured['notTakenBack'] = [...((s.measured['notTakenBack'] ?? []) as string[]), ...ids];
     }
     const fixed = chunk.filter((step) => step.because !== null && s.steps.some((r) => r.id === step.id));
-    if (fixed.length > 0) s.measured['cannotBeTakenBack'] = fixed.map((step) => `${step.id}: ${step.because ?? ''}`);
+    if (fixed.length > 0) {
+      const named = fixed.map((step) => `${step.id} (${step.because ?? ''})`);
+      s.measured['cannotBeTakenBack'] = [...((s.measured['cannotBeTakenBack'] ?? []) as string[]), ...named];
+    }
     s.begun -= chunk.length;
     s.done = Math.min(s.done, s.begun);
     s.step = null;
   }
 }
+
+/** Steps that have no way back, or whose way back a person left out. */
+export const leftBehind = (run: Run): readonly string[] => [
+  ...((run.state.measured['cannotBeTakenBack'] ?? []) as string[]),
+  ...((run.state.measured['notTakenBack'] ?? []) as string[]),
+];
 
 /** Everything that stands is taken back and recorded so. Nothing interrupts it. */
 export async function takeBack(run: Run, cause: Cause): Promise<void> {
@@ -89,7 +98,12 @@ export async function takeBack(run: Run, cause: Cause): Promise<void> {
     const finished = await insist(run, 'record', () =>
       run.ask(
         'finish',
-        { ...subject(run), status: 'rolled_back', strict: false, cause: { code, message } },
+        {
+          ...subject(run),
+          status: leftBehind(run).length === 0 ? 'rolled_back' : 'failed',
+          strict: false,
+          cause: { code, message },
+        },
         'record that it was taken back',
       ),
     );
@@ -117,7 +131,9 @@ export async function goBack(run: Run, cause: Cause): Promise<boolean> {
   const swapped = s.contractedAt !== null || begun.some((step) => step.phase === 'contract');
   if (gone || (swapped && !(await mayGoBack(run)))) {
     s.cause = null;
-    s.inbox = { ...s.inbox, rollback: null };
+    // What asked for the way back is answered: a gate that was rejected may be decided anew.
+    const gates = Object.fromEntries(Object.entries(s.inbox.gates).filter(([, gate]) => gate.verdict !== 'rejected'));
+    s.inbox = { ...s.inbox, rollback: null, gates };
     run.tripped = null;
     run.settled = false;
     run.show(before === 'rolling_back' ? 'running' : before);

@@ -3,7 +3,6 @@
  * answered. A signal and the update of the same name go through the same reducer.
  */
 import {
-  ApplicationFailure,
   condition,
   currentUpdateInfo,
   defineQuery,
@@ -38,7 +37,7 @@ function refuse(outcome: Outcome): void {
       code: outcome.code,
       message: outcome.message,
       hint: ERRORS[outcome.code].hint,
-    }) satisfies ApplicationFailure;
+    });
 }
 
 function setMessage(run: Run, name: MessageName): void {

@@ -125,7 +125,13 @@ export class Run {
       awaiting: this.awaiting,
       starter: starter(),
       noRollback:
-        s.control?.strategy === 'forward-only' ? 'the plan says forward-only' : back.possible ? null : back.how,
+        s.kind === 'rollback'
+          ? 'this run is the rollback; reject its gate to leave the change as it is'
+          : s.control?.strategy === 'forward-only'
+            ? 'the plan says forward-only'
+            : back.possible
+              ? null
+              : back.how,
     };
   }
 

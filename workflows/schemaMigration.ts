@@ -4,7 +4,7 @@
  */
 import {
   CancellationScope,
-  condition,
+  ContinueAsNew,
   isCancellation,
   makeContinueAsNewFunc,
   workflowInfo,
@@ -15,7 +15,7 @@ import { newState } from '../plan/model/state';
 import { validateStart } from '../plan/model/validate';
 import type { PlanReference } from '../plan/model/validate';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
-import { cancelCause, goBack } from './back';
+import { cancelCause, goBack, leftBehind } from './back';
 import { Back, cancelled, fail, failProblem, failed } from './failure';
 import { setHandlers } from './handlers';
 import { forward } from './phases';
@@ -118,14 +118,14 @@ async function refuse(run: Run, error: unknown): Promise<Error> {
 
 async function endBack(run: Run, cancel: boolean): Promise<Error> {
   await drainDecisions(run);
-  await endRun(run, cancel ? 'cancelled' : 'rolled_back');
+  await endRun(run, cancel ? 'cancelled' : leftBehind(run).length === 0 ? 'rolled_back' : 'failed');
   if (cancel) return cancelled();
-  const { cause, measured } = run.state;
-  const { code, message, hint } = cause ?? cancelCause();
-  return fail(
-    { code: 'RolledBack', message, hint },
-    { cause: code, by: cause?.by ?? null, notTakenBack: measured['notTakenBack'] ?? [] },
-  );
+  const { code, message, hint, by } = run.state.cause ?? cancelCause();
+  const left = leftBehind(run);
+  // What is not back as it was must not be called rolled back.
+  return left.length === 0
+    ? fail({ code: 'RolledBack', message, hint }, { cause: code, by })
+    : fail({ code, message: `${message}; not taken back: ${left.join('; ')}`, hint }, { cause: code, by, left });
 }
 
 export async function runToItsEnd(run: Run, start: unknown): Promise<RunResult> {
