@@ -77,7 +77,7 @@ function checkDatabase(database: string | undefined): void {
 export function placed(problem: Problem, locate: (path: string, aim: 'key' | 'value') => Where): Problem {
   const path = problem.where?.path;
   if (path === undefined || problem.where?.line !== undefined) return problem;
-  const aim = problem.code === 'NotYet' || /unknown key/.test(problem.message) ? 'key' : 'value';
+  const aim = problem.code === 'NotYet' || /unknown key|no such phase|a hook is named/.test(problem.message) ? 'key' : 'value';
   return new Problem(problem.code, problem.message, {
     where: { ...locate(path, aim), path },
     hint: problem.hint,

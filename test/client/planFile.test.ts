@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import pico from 'picocolors';
 import { loadPlan, placedInPlan } from '../../client/planFile';
 import { renderProblem } from '../../client/render/error';
-import { Problem, isProblem } from '../../plan/model/errors';
+import { isProblem } from '../../plan/model/errors';
+import type { Problem } from '../../plan/model/errors';
 import { loadParser, parseSql } from '../../plan/sql/parse';
 
 let folder: string;
@@ -115,7 +116,7 @@ const CASES: readonly Case[] = [
     caret: 'versions',
     says: /versions: not built yet/,
   },
-  { what: 'a gate of no phase', text: `${HEAD}${SQL}gates: { swap: manual }\n`, at: '5:16', says: /gates\.swap/ },
+  { what: 'a gate of no phase', text: `${HEAD}${SQL}gates: { swap: manual }\n`, at: '5:10', says: /gates\.swap/ },
   { what: 'a hook of no phase', text: `${HEAD}${SQL}hooks:\n  before:lunch: []\n`, at: '6:3', says: /before:<phase>/ },
   {
     what: 'a transform whose key holds a dot',

@@ -1,0 +1,24 @@
+/** The published JSON Schema is the one that validates, and the examples keep to it. */
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadPlan } from '../../client/planFile';
+import { planJsonSchema } from '../../client/planSchema';
+
+const root = join(__dirname, '..', '..');
+
+test('docs/plan.schema.json is current (pgshift schema > docs/plan.schema.json, then prettier)', () => {
+  const committed = JSON.parse(readFileSync(join(root, 'docs', 'plan.schema.json'), 'utf8')) as unknown;
+  expect(committed).toEqual(JSON.parse(JSON.stringify(planJsonSchema())));
+});
+
+test('it is draft 2020-12 and refuses unknown keys', () => {
+  const schema = planJsonSchema() as { $schema: string; oneOf: readonly { additionalProperties?: boolean }[] };
+  expect(schema.$schema).toBe('https://json-schema.org/draft/2020-12/schema');
+  expect(schema.oneOf.map((plan) => plan.additionalProperties)).toEqual([false, false]);
+});
+
+const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|json)$/.test(name));
+
+test.each(examples)('examples/%s is a plan', (name) => {
+  expect(loadPlan(join(root, 'examples', name)).plan.kind).toBe('schema-migration');
+});
