@@ -134,6 +134,11 @@ export class Overlay {
     return because === undefined ? '' : ` (${because})`;
   }
 
+  /** An index name that is free only after contract. */
+  release(name: RelationName): void {
+    this.goneNames.set(key(name), 'dropped in contract by this plan');
+  }
+
   isGone(name: RelationName): boolean {
     return this.goneNames.has(key(name));
   }
@@ -175,6 +180,8 @@ export class Overlay {
   }
 
   dropConstraint(name: RelationName, constraint: string): void {
+    const index = this.at(name)?.indexes.find((i) => i.constraint === constraint);
+    if (index) this.release({ schema: index.schema, name: index.name });
     this.change(name, (t) => ({
       ...t,
       constraints: t.constraints.filter((c) => c.name !== constraint),

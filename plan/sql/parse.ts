@@ -63,8 +63,10 @@ function skipBlanks(source: string, offset: number): number {
 function nestedComment(text: string): number {
   let depth = 0;
   for (let at = 0; at < text.length; at += 1) {
-    if (text.startsWith('/*', at)) ((depth += 1), (at += 1));
-    else if (text.startsWith('*/', at)) {
+    if (text.startsWith('/*', at)) {
+      depth += 1;
+      at += 1;
+    } else if (text.startsWith('*/', at)) {
       depth -= 1;
       at += 1;
       if (depth === 0) return at + 1;
