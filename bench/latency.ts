@@ -1,0 +1,154 @@
+/**
+ * What applications feel: pgbench at a fixed rate (40 % of the most it can do here), alone (A) and during a whole change at default
+ * settings (B), in turn. Latency counts from the moment at which a transaction was due, so a stall counts for all that waited behind it.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { percentile } from '../client/demo/latency';
+import { Problem } from '../plan/model/errors';
+import type { Line } from './line';
+import { median, migrate, settle } from './stack';
+import type { Bench } from './stack';
+
+const CLIENTS = 4;
+
+interface Taken {
+  readonly p99Ms: number;
+  readonly longestMs: number;
+}
+
+function pgbench(bench: Bench, args: readonly string[]): ChildProcess {
+  const at = new URL(bench.url);
+  return spawn(join(bench.stack.postgresBin?.path ?? '', 'pgbench'), [...args], {
+    env: {
+      ...process.env,
+      PGHOST: at.hostname,
+      PGPORT: at.port,
+      PGUSER: decodeURIComponent(at.username),
+      PGPASSWORD: decodeURIComponent(at.password),
+      PGDATABASE: at.pathname.slice(1),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+async function output(child: ChildProcess): Promise<string> {
+  let text = '';
+  child.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  let errors = '';
+  child.stderr?.on('data', (data: Buffer) => (errors += data.toString()));
+  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
+  if (code !== 0)
+    throw new Problem(
+      'Bug',
+      `pgbench ended with ${code}: ${errors.split('\n').find((l) => /error|fatal/i.test(l)) ?? ''}`,
+    );
+  return text;
+}
+
+/** Transactions a second at full speed. */
+async function maximum(bench: Bench, seconds: number): Promise<number> {
+  const text = await output(pgbench(bench, ['-n', '-c', `${CLIENTS}`, '-j', '2', '-T', `${seconds}`]));
+  return Number(/tps = ([\d.]+)/.exec(text)?.[1] ?? NaN);
+}
+
+/** Runs pgbench at the rate while `work` goes on, and takes every transaction of that time from its log. */
+async function during(bench: Bench, rate: number, work: () => Promise<unknown>): Promise<Taken> {
+  const folder = mkdtempSync(join(tmpdir(), 'pgshift-pgbench-'));
+  const child = pgbench(bench, [
+    '-n',
+    '-c',
+    `${CLIENTS}`,
+    '-j',
+    '2',
+    '-R',
+    rate.toFixed(0),
+    '-T',
+    '3600',
+    '-l',
+    `--log-prefix=${folder}/log`,
+  ]);
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
+  try {
+    await sleep(2_000); // connections and caches
+    const from = Date.now() * 1000;
+    await work();
+    const to = Date.now() * 1000;
+    await sleep(300);
+    child.kill('SIGINT');
+    await ended;
+    const taken: number[] = [];
+    for (const file of readdirSync(folder))
+      for (const line of readFileSync(join(folder, file), 'utf8').split('\n')) {
+        const [, , latency, , seconds, micros] = line.split(' ').map(Number);
+        if (latency === undefined || seconds === undefined || micros === undefined) continue;
+        const end = seconds * 1e6 + micros;
+        if (end >= from && end - latency <= to) taken.push(latency / 1000);
+      }
+    const sorted = Float64Array.from(taken).sort();
+    return { p99Ms: percentile(sorted, 0.99), longestMs: sorted.at(-1) ?? NaN };
+  } finally {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export async function latency(
+  bench: Bench,
+  size: { readonly scale: number; readonly pairs: number; readonly baselineSeconds: number },
+): Promise<Line[]> {
+  await output(pgbench(bench, ['-i', '-q', '-s', `${size.scale}`]));
+  await bench.client.query('CHECKPOINT');
+  const most = await maximum(bench, size.baselineSeconds);
+  const rate = most * 0.4;
+  bench.note(`pgbench: at most ${most.toFixed(0)} transactions/s here; held at ${rate.toFixed(0)}`);
+  const alone: Taken[] = [];
+  const changed: Taken[] = [];
+  for (let pair = 1; pair <= size.pairs; pair += 1) {
+    const a = await during(bench, rate, () => sleep(size.baselineSeconds * 1000));
+    let id = '';
+    const b = await during(bench, rate, async () => {
+      ({ id } = await migrate(bench, {
+        name: `bench_latency_${pair}`,
+        sql: `ALTER TABLE pgbench_accounts ALTER COLUMN abalance TYPE bigint;
+              CREATE INDEX bench_latency_idx ON pgbench_accounts (abalance) WHERE abalance > 1000000;`,
+      }));
+    });
+    await settle(bench, id, 'rollback');
+    await bench.client.query('VACUUM pgbench_accounts');
+    alone.push(a);
+    changed.push(b);
+    bench.note(
+      `latency pair ${pair}: p99 alone ${a.p99Ms.toFixed(1)} ms, during ${b.p99Ms.toFixed(1)} ms; longest ${a.longestMs.toFixed(0)} and ${b.longestMs.toFixed(0)} ms`,
+    );
+  }
+  await bench.client.query('DROP TABLE IF EXISTS pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers');
+  const base = alone.map((t) => t.p99Ms);
+  const p99 = median(changed.map((t) => t.p99Ms));
+  const spread = Math.max(...base) / Math.min(...base);
+  const stall = Math.max(...changed.map((t) => t.longestMs));
+  const stallAlone = Math.max(...alone.map((t) => t.longestMs));
+  const what = `pgbench at 40 % of its most (${rate.toFixed(0)}/s), ${size.pairs} pairs`;
+  return [
+    {
+      what: `${what}: p99 during the whole change, default settings`,
+      measured: `${p99.toFixed(1)} ms`,
+      against: `alone ${median(base).toFixed(1)} ms (A/A spread ${spread.toFixed(2)}x)`,
+      ratio: p99 / median(base),
+      asked: 'at most 2',
+      met: p99 / median(base) <= 2,
+    },
+    {
+      what: 'longest stall of a client in all of them',
+      measured: `${stall.toFixed(0)} ms`,
+      against: `alone ${stallAlone.toFixed(0)} ms`,
+      ratio: stall / stallAlone,
+      asked: 'at most 300 ms (lock_timeout + 100 ms)',
+      met: stall <= 300,
+    },
+  ];
+}

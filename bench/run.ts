@@ -1,0 +1,102 @@
+/**
+ * `npm run bench`: one table with ratios, all in one run on one machine, written to bench/README.md.
+ *   npm run bench -- --only backfill,latency,locks,memory,metadata   a part (then README is left alone)
+ *   npm run bench -- --smoke                                         small sizes, to see that it works (README is left alone)
+ * Exits 0 only when every line that asks for something is met.
+ */
+import { cpus, totalmem } from 'node:os';
+import { writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Problem } from '../plan/model/errors';
+import { formatBytes } from '../plan/model/values';
+import { backfill } from './backfill';
+import { latency } from './latency';
+import { markdown } from './line';
+import type { Line } from './line';
+import { memory } from './memory';
+import { locks, metadataOnly } from './small';
+import { openBench } from './stack';
+import type { Bench } from './stack';
+
+const FULL = {
+  backfillRows: 2_000_000,
+  rounds: 3,
+  scale: 20,
+  pairs: 5,
+  baselineSeconds: 15,
+  locks: 20,
+  large: 10_000_000,
+  metadata: 5,
+};
+const SMOKE: typeof FULL = {
+  backfillRows: 50_000,
+  rounds: 1,
+  scale: 1,
+  pairs: 1,
+  baselineSeconds: 3,
+  locks: 2,
+  large: 300_000,
+  metadata: 2,
+};
+
+type Part = (bench: Bench, size: typeof FULL) => Promise<Line[]>;
+// The memory comes first: it is measured over the idle of a worker that has done nothing yet.
+const PARTS: Readonly<Record<string, Part>> = {
+  memory: (bench, size) => memory(bench, { small: 100_000, large: size.large }),
+  metadata: (bench, size) => metadataOnly(bench, size.metadata),
+  locks: (bench, size) => locks(bench, size.locks),
+  backfill: (bench, size) => backfill(bench, { rows: size.backfillRows, rounds: size.rounds }),
+  latency: (bench, size) => latency(bench, size),
+};
+
+const note = (line: string): void => void process.stderr.write(`${new Date().toISOString().slice(11, 19)}  ${line}\n`);
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { only: { type: 'string' }, smoke: { type: 'boolean', default: false } } });
+  const names = values.only === undefined ? Object.keys(PARTS) : values.only.split(',');
+  for (const name of names)
+    if (!PARTS[name])
+      throw new Problem('InvalidUsage', 'no such part', { value: name, hint: Object.keys(PARTS).join(', ') });
+  const size = values.smoke ? SMOKE : FULL;
+  const began = Date.now();
+  const bench = await openBench(note);
+  const lines: Line[] = [];
+  let version = '';
+  try {
+    version =
+      (await bench.client.query<{ v: string }>("SELECT current_setting('server_version') AS v")).rows[0]?.v ?? '';
+    for (const name of names) {
+      note(`part ${name}`);
+      lines.push(...((await PARTS[name]?.(bench, size)) ?? []));
+    }
+  } finally {
+    await bench.close();
+  }
+  const where = `Node ${process.version.slice(1)}, PostgreSQL ${version}, ${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), ${formatBytes(totalmem())}; ${Math.round((Date.now() - began) / 60_000)} min`;
+  const text = `${markdown(lines)}\n\n${where}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.\n`;
+  process.stdout.write(text);
+  if (values.only === undefined && !values.smoke)
+    writeFileSync(
+      join(resolve(__dirname, '..', __dirname.includes('dist') ? '..' : ''), 'bench', 'README.md'),
+      `${HEAD}${text}`,
+    );
+  return lines.every((line) => line.met !== false) ? 0 : 1;
+}
+
+const HEAD = `# Bench
+
+\`npm run bench\` (add \`-- --smoke\` for a small one, \`-- --only latency\` for a part; \`PGSHIFT_BENCH_PGROLL=/path/to/pgroll\` adds pgroll).
+All lines below come from one run on one machine; ratios are within that run. Server, worker, Temporal and pgbench share its cores.
+
+## Last run
+
+`;
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exit(70);
+  },
+);

@@ -1,0 +1,118 @@
+/** What every bench stands on: a stack of its own, a database, and one way of running a migration from start to a given state. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
+import { readReport } from '../client/commands/report';
+import { Temporal } from '../client/temporal';
+import { Problem } from '../plan/model/errors';
+import type { Report } from '../plan/model/status';
+import { startDevStack } from '../worker/dev';
+import type { DevStack } from '../worker/dev';
+import { temporalOptions } from '../worker/temporal';
+
+export interface Bench {
+  readonly stack: DevStack;
+  readonly temporal: Temporal;
+  readonly client: Client;
+  readonly url: string;
+  readonly note: (line: string) => void;
+  readonly close: () => Promise<void>;
+}
+
+/** As a server of this size would be set, with fsync on: figures without it would be of no use. */
+const SETTINGS = {
+  shared_buffers: '512MB',
+  max_wal_size: '8GB',
+  checkpoint_timeout: '15min',
+  wal_level: 'replica',
+} as const;
+
+export async function openBench(note: (line: string) => void): Promise<Bench> {
+  const home = mkdtempSync(join(tmpdir(), 'pgshift-bench-'));
+  const configFile = join(home, 'pgshift.config.yaml');
+  writeFileSync(configFile, 'databases: {}\n');
+  const env: NodeJS.ProcessEnv = { ...process.env, PGSHIFT_LOG_LEVEL: 'warn' };
+  for (const name of Object.keys(env))
+    if (/^(TEMPORAL_|PGSHIFT_DATABASE_|PGSHIFT_CONFIG$)/.test(name)) delete env[name];
+  const stack = await startDevStack({ home, configFile, env, postgres: true, postgresSettings: SETTINGS, log: note });
+  const url = stack.databases.app ?? '';
+  const client = new Client({ connectionString: url, application_name: 'pgshift bench' });
+  await client.connect();
+  const location = temporalOptions({ env: stack.env, useDev: false });
+  const temporal = await Temporal.connect({ ...location, uiUrl: stack.uiUrl, taskQueue: 'pgshift' });
+  const close = async (): Promise<void> => {
+    await client.end().catch(() => undefined);
+    await temporal.close();
+    await stack.stop();
+    rmSync(home, { recursive: true, force: true });
+  };
+  return { stack, temporal, client, url, note, close };
+}
+
+export interface Migration {
+  readonly name: string;
+  readonly sql: string;
+  readonly keys?: Readonly<Record<string, unknown>>;
+  /** Called while it runs, about four times a second. */
+  readonly onLook?: () => void;
+}
+
+export interface Migrated {
+  readonly id: string;
+  readonly report: Report;
+  /** From start to the hold (or the end when nothing is kept), seen from here. */
+  readonly seconds: number;
+}
+
+/** Runs a migration to its hold or end. Throws what it failed with. */
+export async function migrate(bench: Bench, { name, sql, keys = {}, onLook }: Migration): Promise<Migrated> {
+  const { temporal } = bench;
+  const id = `migration/app/${name}`;
+  const began = performance.now();
+  await temporal.start({
+    type: 'schemaMigration',
+    id,
+    argument: { kind: 'schema-migration', name, database: 'app', sql, ...keys },
+    by: 'bench',
+    attributes: { name, database: 'app', kind: 'schema-migration' },
+  });
+  for (;;) {
+    const seen = await temporal.describe(id);
+    const report = await readReport(temporal, id);
+    onLook?.();
+    if (seen?.execution === 'FAILED') throw (await temporal.failure(id)) ?? new Problem('Bug', `${name} failed`);
+    if (report.status === 'holding' || report.status === 'completed')
+      return { id, report, seconds: (performance.now() - began) / 1000 };
+    await sleep(performance.now() - began < 5_000 ? 25 : 250);
+  }
+}
+
+/** Takes a migration in its hold back, or ends the hold, and waits until the run is closed. */
+export async function settle(bench: Bench, id: string, how: 'rollback' | 'cleanup'): Promise<void> {
+  const { temporal } = bench;
+  const message = how === 'rollback' ? { by: 'bench' } : { by: 'bench', gate: 'cleanup' };
+  await temporal.update(id, how === 'rollback' ? 'rollback' : 'approve', message, `${how}-${id}`);
+  while ((await temporal.describe(id))?.endedAt === null) await sleep(100);
+}
+
+/** Seconds that the steps of a phase took by the run's own record, waiting aside. */
+export function phaseSeconds(report: Report, phase: string): number {
+  return report.steps
+    .filter((step) => step.id.startsWith(`${phase}.`) && step.startedAt && step.endedAt)
+    .reduce((sum, step) => sum + (Date.parse(step.endedAt ?? '') - Date.parse(step.startedAt ?? '')) / 1000, 0);
+}
+
+export async function timed(work: () => Promise<unknown>): Promise<number> {
+  const began = performance.now();
+  await work();
+  return (performance.now() - began) / 1000;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const high = sorted[middle] ?? NaN;
+  return sorted.length % 2 === 1 ? high : (high + (sorted[middle - 1] ?? NaN)) / 2;
+}
