@@ -15,7 +15,7 @@ import { budgetSpent, pause } from './ladder';
 import type { Counted, Lane } from './lanes';
 import { countLane, dropLanes, fenceLane, openLanes } from './lanes';
 import { Meter } from './meter';
-import type { Bound, Range } from './ranges';
+import type { Bound, NextRange, Range } from './ranges';
 import { nextBound } from './ranges';
 import type { Session } from './session';
 import type { Throttle } from './throttle';
@@ -80,6 +80,7 @@ export async function runBatches(work: Work, job: BatchJob): Promise<WorkResult 
         await walk({ work, job, throttle, size, meter, locks }, lanes, limits.parallel);
         const sum = (of: (lane: Lane) => number): number => lanes.reduce((total, lane) => total + of(lane), 0);
         const rows = sum((lane) => lane.rows);
+        meter.end();
         const held = await locks.write();
         return {
           ...NOTHING,
@@ -127,13 +128,12 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
     checkSignal(signal);
     if (stop.aborted) return;
     await throttle.admit();
-    const asked = size.rows;
-    const at = { low: lane.position, mark: lane.high, rows: asked, rowsPerBlock: lane.rowsPerBlock };
+    const at = { low: lane.position, mark: lane.high, rows: size.rows, rowsPerBlock: lane.rowsPerBlock };
     const next = job.whole || lane.high.length === 0 ? null : await nextBound(session, job, at);
     const high = next?.high ?? lane.high;
     const began = performance.now();
     try {
-      const counted = await throttle.guard(session.pid, () => oneBatch(loop, session, lane, { high, asked, next }));
+      const counted = await throttle.guard(session.pid, () => oneBatch(loop, session, lane, { high, next }));
       const tookMs = performance.now() - began;
       failures = { count: 0, since: 0 };
       if (next && !next.short) size.took(counted.scanned, tookMs);
@@ -147,8 +147,7 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
 
 interface Bounds {
   readonly high: Bound;
-  readonly asked: number;
-  readonly next: { readonly short: boolean } | null;
+  readonly next: NextRange | null;
 }
 
 async function oneBatch(loop: Loop, session: Session, lane: Lane, bounds: Bounds): Promise<Counted> {

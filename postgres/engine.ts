@@ -23,8 +23,17 @@ import type { StepContext, StepOutcome } from './types';
 import type { Work, WorkResult } from './work';
 import { abortError, checkSignal, NOTHING } from './work';
 
-/** One run of any kind. Exhaustive: a new kind does not compile until it has its line here. */
-function execute(work: Work, run: StepRun): Promise<WorkResult> {
+/** One run, unless its own condition says that there is nothing to do. */
+async function execute(work: Work, run: StepRun): Promise<WorkResult> {
+  if ('onlyWhen' in run && run.onlyWhen !== undefined) {
+    const row = await work.session.one<{ holds: boolean | null }>(`SELECT (${run.onlyWhen})::boolean AS holds`);
+    if (row?.holds !== true) return NOTHING;
+  }
+  return executeKind(work, run);
+}
+
+/** Exhaustive: a new kind does not compile until it has its line here. */
+function executeKind(work: Work, run: StepRun): Promise<WorkResult> {
   switch (run.kind) {
     case 'transaction':
       return runTransaction(work, run);
@@ -84,8 +93,13 @@ export async function previewUndo(context: StepContext): Promise<readonly Proof[
   const options = { purpose: 'preview', migration: context.migration, searchPath: context.options.searchPath };
   return withSession(context.target, options, async (session) => {
     const proofs: Proof[] = [];
-    for (const run of context.step.undo)
-      if (run.kind === 'proof') proofs.push(...(await previewProof(session, run, context.signal)));
+    for (const run of context.step.undo) {
+      if (run.kind !== 'proof') continue;
+      const holds = await session.one<{ holds: boolean | null }>(
+        `SELECT (${run.onlyWhen ?? 'true'})::boolean AS holds`,
+      );
+      if (holds?.holds === true) proofs.push(...(await previewProof(session, run, context.signal)));
+    }
     return proofs;
   });
 }

@@ -11,7 +11,7 @@ const SLOTS = 20;
 export class Meter {
   readonly #window: { at: number; rows: number }[];
   #scanned: number;
-  readonly #total: number;
+  #total: number;
 
   constructor(
     private readonly work: Work,
@@ -32,6 +32,12 @@ export class Meter {
     if (last && now - last.at < WINDOW_MS / SLOTS && this.#window.length > 1) last.rows = this.#scanned;
     else this.#window.push({ at: now, rows: this.#scanned });
     while (this.#window.length > SLOTS + 1) this.#window.shift();
+    this.#tell(null);
+  }
+
+  /** All is done: the estimate gives way to what was counted. */
+  end(): void {
+    this.#total = this.#scanned;
     this.#tell(null);
   }
 

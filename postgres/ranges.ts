@@ -76,22 +76,29 @@ async function blocksOf(session: Session, table: RelationName): Promise<Bound | 
   return row === undefined || row.blocks === '0' ? null : [row.blocks];
 }
 
+export interface NextRange {
+  readonly high: Bound;
+  /** Holds fewer rows than were asked for: how many is not known. */
+  readonly short: boolean;
+  /** Rows in it: exact by key, by density of blocks for ctid. */
+  readonly about: number;
+}
+
 /**
- * The upper end of the next range after `low`, about `rows` rows long and never beyond `mark`; `short` = it holds fewer rows than asked.
- * `rowsPerBlock` is used for ctid alone. null = nothing is left.
+ * The upper end of the next range after `low`, about `rows` rows long and never beyond `mark`. `rowsPerBlock` is used for ctid alone. null = nothing is left.
  */
 export async function nextBound(
   session: Session,
   of: Keyed,
   at: { readonly low: Bound | null; readonly mark: Bound; readonly rows: number; readonly rowsPerBlock: number },
-): Promise<{ readonly high: Bound; readonly short: boolean } | null> {
+): Promise<NextRange | null> {
   const { low, mark, rows } = at;
   if (of.key === null) {
     const from = Number(low?.[0] ?? 0);
     const end = Number(mark[0]);
     if (from >= end) return null;
     const high = Math.min(end, from + Math.max(1, Math.round(rows / at.rowsPerBlock)));
-    return { high: [String(high)], short: high === end };
+    return { high: [String(high)], short: false, about: Math.round((high - from) * at.rowsPerBlock) };
   }
   if (low !== null && low.every((value, index) => value === mark[index])) return null;
   const range = rangeSql('t', of.key, { low, high: mark });
@@ -100,7 +107,7 @@ export async function nextBound(
       WHERE ${range.text} ORDER BY ${of.key.map(({ name }) => `t.${ident(name)}`).join(', ')} OFFSET ${rows - 1} LIMIT 1`,
     range.values,
   );
-  return found ? { high: found.bound, short: false } : { high: mark, short: true };
+  return found ? { high: found.bound, short: false, about: rows } : { high: mark, short: true, about: rows };
 }
 
 const SAMPLED_BLOCKS = 300;
