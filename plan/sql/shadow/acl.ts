@@ -49,7 +49,12 @@ function grants(items: readonly string[], object: string, columns: string): stri
 }
 
 /** For an object that was just made, so that only its owner holds anything on it. */
-export function objectGrants(acl: readonly string[] | null, keyword: 'TABLE' | 'SEQUENCE', name: RelationName, owner: string): string[] {
+export function objectGrants(
+  acl: readonly string[] | null,
+  keyword: 'TABLE' | 'SEQUENCE',
+  name: RelationName,
+  owner: string,
+): string[] {
   if (acl === null) return [];
   const object = `${keyword} ${relation(name)}`;
   return [`REVOKE ALL ON ${object} FROM ${ident(owner)}`, ...grants(acl, object, '')];

@@ -22,14 +22,21 @@ export const swapped = (change: Change): string => columnExists(tableName(change
 
 export function backRuns(change: Change, down: Formula, key: readonly KeyColumn[] | null): StepRun[] {
   return [
-    ...change.indexes.filter((i) => !i.wanted && !i.stays).map((i): StepRun => ({
-      kind: 'create-index',
-      index: { schema: i.index.schema, name: i.back },
-      table: tableName(change),
-      statement: indexStatement(i.index.definition, { name: i.back, column: change.column.name, to: change.old, tablespace: i.index.tablespace }),
-      unique: i.index.unique,
-      onlyWhen: swapped(change),
-    })),
+    ...change.indexes
+      .filter((i) => !i.wanted && !i.stays)
+      .map((i): StepRun => ({
+        kind: 'create-index',
+        index: { schema: i.index.schema, name: i.back },
+        table: tableName(change),
+        statement: indexStatement(i.index.definition, {
+          name: i.back,
+          column: change.column.name,
+          to: change.old,
+          tablespace: i.index.tablespace,
+        }),
+        unique: i.index.unique,
+        onlyWhen: swapped(change),
+      })),
     misfits(change, key),
     strict(change, down),
     ...validates(change),
@@ -79,13 +86,22 @@ function misfits(change: Change, key: readonly KeyColumn[] | null): ProofRun {
  */
 function strict(change: Change, down: Formula): TransactionRun {
   const on = quotedTable(change);
-  const fresh = (table: string, name: string): string => `ALTER TABLE ${table} DROP CONSTRAINT IF EXISTS ${ident(name)}`;
+  const fresh = (table: string, name: string): string =>
+    `ALTER TABLE ${table} DROP CONSTRAINT IF EXISTS ${ident(name)}`;
   const { notNull } = change;
-  const rule = change.ctx.catalog.serverVersion >= 180000 ? `NOT NULL ${ident(change.old)}` : `CHECK (${ident(change.old)} IS NOT NULL)`;
+  const rule =
+    change.ctx.catalog.serverVersion >= 180000
+      ? `NOT NULL ${ident(change.old)}`
+      : `CHECK (${ident(change.old)} IS NOT NULL)`;
   return locked(change, [
     ...reverseSync(change, down, true).create.slice(0, 1),
-    ...(notNull ? [fresh(on, notNull.back), `ALTER TABLE ${on} ADD CONSTRAINT ${ident(notNull.back)} ${rule} NOT VALID`] : []),
-    ...change.checks.flatMap((item) => [fresh(on, item.back), addConstraint(change, item, item.back, change.old, true)]),
+    ...(notNull
+      ? [fresh(on, notNull.back), `ALTER TABLE ${on} ADD CONSTRAINT ${ident(notNull.back)} ${rule} NOT VALID`]
+      : []),
+    ...change.checks.flatMap((item) => [
+      fresh(on, item.back),
+      addConstraint(change, item, item.back, change.old, true),
+    ]),
     // A foreign key to this table leans on a unique index of the old column: the way back has just built it.
     ...change.foreign.flatMap((item) => [
       fresh(relation(item.on), item.back),
@@ -114,8 +130,10 @@ function swapBack(change: Change, down: Formula): TransactionRun {
   const modern = ctx.catalog.serverVersion >= 180000;
   const alter = (action: string): string => `ALTER TABLE ${on} ${action}`;
   const dependents = recreated(change);
-  const dropped = (table: string, name: string): string => `ALTER TABLE ${table} DROP CONSTRAINT IF EXISTS ${ident(name)}`;
-  const renamed = (table: string, from: string, to: string): string => `ALTER TABLE ${table} RENAME CONSTRAINT ${ident(from)} TO ${ident(to)}`;
+  const dropped = (table: string, name: string): string =>
+    `ALTER TABLE ${table} DROP CONSTRAINT IF EXISTS ${ident(name)}`;
+  const renamed = (table: string, from: string, to: string): string =>
+    `ALTER TABLE ${table} RENAME CONSTRAINT ${ident(from)} TO ${ident(to)}`;
   return locked(change, [
     QUICK,
     ...reverseSync(change, down).drop,

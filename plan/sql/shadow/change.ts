@@ -90,7 +90,10 @@ export function collectParts(
   ctx: PlanContext,
   table: Table,
   column: Column,
-): Pick<Change, 'indexes' | 'checks' | 'foreign' | 'notNull' | 'statistics' | 'triggers' | 'policies' | 'rules' | 'sequence'> {
+): Pick<
+  Change,
+  'indexes' | 'checks' | 'foreign' | 'notNull' | 'statistics' | 'triggers' | 'policies' | 'rules' | 'sequence'
+> {
   const name = column.name;
   const named = (kind: string, object: string): string => ctx.names.make(kind, table.schema, table.name, object);
   const of = <T extends { readonly columns: readonly string[] }>(list: readonly T[]): T[] =>
@@ -113,7 +116,8 @@ export function collectParts(
       kept: named('old', index.name),
       back: named('bak', index.name),
       constraint:
-        table.constraints.find((c) => c.name === index.constraint && (c.type === 'primary' || c.type === 'unique')) ?? null,
+        table.constraints.find((c) => c.name === index.constraint && (c.type === 'primary' || c.type === 'unique')) ??
+        null,
       wanted: ctx.isWanted(index),
       stays: !index.unique && index.predicate === null && index.keys.every((key) => key !== null),
     })),
@@ -133,7 +137,13 @@ export function collectParts(
 export const sameTable = (a: RelationName, b: RelationName): boolean => a.schema === b.schema && a.name === b.name;
 
 /** `ALTER TABLE x ADD CONSTRAINT name <definition over column `to`> [NOT VALID]`. */
-export function addConstraint(change: Change, item: ConstraintTwin, name: string, to: string, notValid: boolean): string {
+export function addConstraint(
+  change: Change,
+  item: ConstraintTwin,
+  name: string,
+  to: string,
+  notValid: boolean,
+): string {
   const { constraint, on } = item;
   const local = sameTable(on, change.table) && constraint.columns.includes(change.column.name);
   const referenced =

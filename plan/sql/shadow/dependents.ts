@@ -31,7 +31,9 @@ export function viewsOn(change: Pick<Change, 'ctx' | 'table' | 'column'>): ViewD
   const left = [...found.values()];
   const ordered: ViewDefinition[] = [];
   while (left.length > 0) {
-    const at = left.findIndex((view) => !left.some((other) => other !== view && other.dependents.some((d) => key(d) === key(view))));
+    const at = left.findIndex(
+      (view) => !left.some((other) => other !== view && other.dependents.some((d) => key(d) === key(view))),
+    );
     ordered.push(...left.splice(Math.max(0, at), 1));
   }
   return ordered;
@@ -89,7 +91,9 @@ export function recreated(change: Change): Recreated {
       ...views.flatMap(makeView),
       ...rules.flatMap((rule) => [
         statement(rule.definition),
-        ...(ruleState(rule.enabled) ? [`ALTER TABLE ${table} ${ruleState(rule.enabled)} RULE ${ident(rule.name)}`] : []),
+        ...(ruleState(rule.enabled)
+          ? [`ALTER TABLE ${table} ${ruleState(rule.enabled)} RULE ${ident(rule.name)}`]
+          : []),
         ...comment(`RULE ${ident(rule.name)} ON ${table}`, rule.comment ?? null),
       ]),
       ...triggers.flatMap((trigger) => makeTrigger(table, trigger)),
@@ -121,7 +125,8 @@ export function tellDependents(change: Change): void {
  * a setting that the function has not set writes the row and changes nothing.
  */
 export function recompiled(change: Change): string[] {
-  const word = (name: string): RegExp => new RegExp(`(^|[^\\w$])${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}([^\\w$]|$)`, 'i');
+  const word = (name: string): RegExp =>
+    new RegExp(`(^|[^\\w$])${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}([^\\w$]|$)`, 'i');
   const table = word(change.table.name);
   const column = word(change.column.name);
   const attached = new Set(change.table.triggers.map((t) => t.function));

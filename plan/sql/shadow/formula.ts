@@ -42,7 +42,10 @@ export function makeFormula(shape: Shape, text: string, target: TypeRef, role: '
   const path = `transforms.${label}.${role}`;
   const node = parseExpression(text);
   if (!node)
-    throw ctx.problem('InvalidPlan', `${label}: \`${role}\` is not one SQL expression`, { value: text, hint: `correct ${path}` });
+    throw ctx.problem('InvalidPlan', `${label}: \`${role}\` is not one SQL expression`, {
+      value: text,
+      hint: `correct ${path}`,
+    });
   if (contains(node, 'SubLink', 'ParamRef', 'SetToDefault', 'SQLValueFunction'))
     throw ctx.problem('InvalidPlan', `${label}: \`${role}\` may use columns of its own row and constants only`, {
       value: text,
@@ -54,10 +57,14 @@ export function makeFormula(shape: Shape, text: string, target: TypeRef, role: '
     const parts = strings(fields.fields as Node[]);
     const name = parts.length === (fields.fields as Node[]).length ? columnIn(parts, shape.table) : null;
     if (name === null || shape.typeOf(name) === null)
-      throw ctx.problem('NoSuchObject', `${label}: \`${role}\` names ${parts.join('.') || '*'}, which is no column of ${shape.table.name}`, {
-        value: text,
-        hint: `correct ${path}`,
-      });
+      throw ctx.problem(
+        'NoSuchObject',
+        `${label}: \`${role}\` names ${parts.join('.') || '*'}, which is no column of ${shape.table.name}`,
+        {
+          value: text,
+          hint: `correct ${path}`,
+        },
+      );
     columns.add(name);
   });
   return {
@@ -88,7 +95,9 @@ function neverFails(shape: Shape, node: Node, target: TypeRef): boolean {
   if (cast) {
     const type = cast.typeName ? typeNamed(shape, cast.typeName) : null;
     const inner = cast.arg ? as(cast.arg, 'ColumnRef') : null;
-    return type !== null && inner !== null && type.sql === target.sql && neverFails(shape, { ColumnRef: inner }, target);
+    return (
+      type !== null && inner !== null && type.sql === target.sql && neverFails(shape, { ColumnRef: inner }, target)
+    );
   }
   return false;
 }
@@ -108,7 +117,8 @@ function typeNamed(shape: Shape, tree: object): TypeRef | null {
 function hasBareType(shape: Shape, node: Node): boolean {
   let found = false;
   walk(node, (kind, fields) => {
-    if (kind === 'TypeCast' && strings((fields.typeName as { names?: Node[] } | undefined)?.names).length < 2) found = true;
+    if (kind === 'TypeCast' && strings((fields.typeName as { names?: Node[] } | undefined)?.names).length < 2)
+      found = true;
     return !found;
   });
   return found;
@@ -130,7 +140,10 @@ function dependsOnSettings(shape: Shape, node: Node, target: TypeRef): boolean {
       const ref = as(fields.arg as Node, 'ColumnRef');
       const from = ref ? shape.typeOf(strings(ref.fields).at(-1) ?? '') : null;
       types.push(to?.name ?? '');
-      if (!to || (from ? castIsStable(catalog, from, to) : BY_SETTINGS.test(to.name) && !as(fields.arg as Node, 'A_Const')))
+      if (
+        !to ||
+        (from ? castIsStable(catalog, from, to) : BY_SETTINGS.test(to.name) && !as(fields.arg as Node, 'A_Const'))
+      )
         found = true;
     }
     if (kind === 'FuncCall') {
@@ -177,7 +190,12 @@ export function over(ctx: PlanContext, formula: Formula, row: string, physical: 
 }
 
 /** The same, as a value of the target type that can be compared with a stored one. */
-export const valueOver = (ctx: PlanContext, formula: Formula, row: string, physical: (column: string) => string): string => {
+export const valueOver = (
+  ctx: PlanContext,
+  formula: Formula,
+  row: string,
+  physical: (column: string) => string,
+): string => {
   const type = formula.target.loose;
   const simple = as(formula.node, 'ColumnRef') !== null;
   const inner = over(ctx, formula, row, physical);

@@ -72,7 +72,12 @@ const splice = (sql: string, at: readonly { start: number; end: number; text: st
 const treeOf = (sql: string): unknown => parseSync(sql).stmts ?? [];
 
 /** `sql` (one statement) with column `from` called `to`. Throws Bug when the result is not exactly that. */
-export function renameColumn(sql: string, from: string, to: string, sides: Sides = { local: true, referenced: true }): string {
+export function renameColumn(
+  sql: string,
+  from: string,
+  to: string,
+  sides: Sides = { local: true, referenced: true },
+): string {
   const before = leaves(treeOf(sql));
   const index = new Map(before.map((leaf) => [keyOf(leaf), leaf]));
   const keys = new Set(index.keys());
@@ -128,15 +133,24 @@ export function indexStatement(
     const where = outerWhere(tokens);
     const end = Buffer.byteLength(renamed, 'utf8');
     const start = where?.start ?? end;
-    edits.push({ start, end: start, text: `${where ? '' : ' '}TABLESPACE ${ident(change.tablespace)}${where ? ' ' : ''}` });
+    edits.push({
+      start,
+      end: start,
+      text: `${where ? '' : ' '}TABLESPACE ${ident(change.tablespace)}${where ? ' ' : ''}`,
+    });
   }
   const result = splice(renamed, edits);
   const before = indexFields(renamed);
   const after = indexFields(result);
   const expected: Record<string, unknown> = { ...before, idxname: change.name, concurrent: true };
   if (change.tablespace !== null) expected.tableSpace = change.tablespace;
-  const show = (fields: Record<string, unknown>): string => leaves(fields).map((l) => `${keyOf(l)}=${String(l.value)}`).sort().join('\n');
-  if (show(after) !== show(expected)) throw new Problem('Bug', 'an index definition could not be written for another name');
+  const show = (fields: Record<string, unknown>): string =>
+    leaves(fields)
+      .map((l) => `${keyOf(l)}=${String(l.value)}`)
+      .sort()
+      .join('\n');
+  if (show(after) !== show(expected))
+    throw new Problem('Bug', 'an index definition could not be written for another name');
   return result;
 }
 

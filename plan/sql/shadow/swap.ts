@@ -103,6 +103,8 @@ export function identityAndCluster(change: Change): string[] {
     ...(typeof identity === 'object' && change.indexes.some((i) => i.index.name === identity.index)
       ? [`ALTER TABLE ${on} REPLICA IDENTITY USING INDEX ${ident(identity.index)}`]
       : []),
-    ...change.indexes.filter((i) => i.index.clustered).map((i) => `ALTER TABLE ${on} CLUSTER ON ${ident(i.index.name)}`),
+    ...change.indexes
+      .filter((i) => i.index.clustered)
+      .map((i) => `ALTER TABLE ${on} CLUSTER ON ${ident(i.index.name)}`),
   ];
 }

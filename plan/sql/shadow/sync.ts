@@ -64,13 +64,19 @@ const createFunction = (name: string, sets: string, body: string): string =>
  * name would.
  */
 function triggerPrefix(change: Change): string {
-  const theirs = change.table.triggers.filter((t) => t.timing === 'before' && t.row).map((t) => Buffer.from(t.name, 'utf8'));
+  const theirs = change.table.triggers
+    .filter((t) => t.timing === 'before' && t.row)
+    .map((t) => Buffer.from(t.name, 'utf8'));
   const candidates = ['zzzz_pgshift_', '~~~~_pgshift_', '\u{10FFFD}_pgshift_'];
   const found = candidates.find((name) => theirs.every((t) => Buffer.compare(t, Buffer.from(name, 'utf8')) < 0));
   if (found !== undefined) return found;
-  throw change.ctx.problem('Refused', `${change.label}: a BEFORE trigger of the table sorts after every name that pgshift could use`, {
-    hint: 'rename that trigger',
-  });
+  throw change.ctx.problem(
+    'Refused',
+    `${change.label}: a BEFORE trigger of the table sorts after every name that pgshift could use`,
+    {
+      hint: 'rename that trigger',
+    },
+  );
 }
 
 interface Synced {
@@ -165,4 +171,6 @@ export function reverseSync(change: Change, down: Formula, strict = false): Sync
 
 /** Triggers that would fire in a quiet batch: ENABLE ALWAYS and ENABLE REPLICA ones, unless they watch other columns only. */
 export const loudTriggers = (triggers: readonly Trigger[]): Trigger[] =>
-  triggers.filter((t) => (t.enabled === 'A' || t.enabled === 'R') && t.events.includes('update') && !/ UPDATE OF /.test(t.definition));
+  triggers.filter(
+    (t) => (t.enabled === 'A' || t.enabled === 'R') && t.events.includes('update') && !/ UPDATE OF /.test(t.definition),
+  );

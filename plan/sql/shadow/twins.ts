@@ -28,15 +28,21 @@ export function dressColumn(change: Change): string[] {
 
 /** Types that can be stored out of line; only for those do storage and compression mean anything. */
 const isVariable = (change: Change): boolean =>
-  change.to.array || ['text', 'varchar', 'bpchar', 'bytea', 'json', 'jsonb', 'numeric', 'xml', 'citext', 'tsvector'].includes(change.to.name);
+  change.to.array ||
+  ['text', 'varchar', 'bpchar', 'bytea', 'json', 'jsonb', 'numeric', 'xml', 'citext', 'tsvector'].includes(
+    change.to.name,
+  );
 
 export function addStatistics(change: Change, statistics: Statistics, name: string, column: string): string[] {
   const full = relation({ schema: statistics.schema, name });
   const renamed = renameColumn(statistics.definition, change.column.name, column);
-  const head = /^CREATE STATISTICS\s+(?:"(?:[^"]|"")*"|[^\s".]+)(?:\.(?:"(?:[^"]|"")*"|[^\s".(]+))?/.exec(renamed)?.[0] ?? '';
+  const head =
+    /^CREATE STATISTICS\s+(?:"(?:[^"]|"")*"|[^\s".]+)(?:\.(?:"(?:[^"]|"")*"|[^\s".(]+))?/.exec(renamed)?.[0] ?? '';
   return [
     `CREATE STATISTICS ${full}${renamed.slice(head.length)}`,
-    ...(statistics.owner === change.table.owner ? [] : [`ALTER STATISTICS ${full} OWNER TO ${ident(statistics.owner)}`]),
+    ...(statistics.owner === change.table.owner
+      ? []
+      : [`ALTER STATISTICS ${full} OWNER TO ${ident(statistics.owner)}`]),
     ...(statistics.target === null ? [] : [`ALTER STATISTICS ${full} SET STATISTICS ${statistics.target}`]),
     ...comment(`STATISTICS ${full}`, statistics.comment),
   ];
@@ -50,7 +56,9 @@ export function dressIndexes(change: Change): string[] {
       const name = relation({ schema: i.index.schema, name: i.twin });
       return [
         ...comment(`INDEX ${name}`, i.index.comment),
-        ...i.index.statisticsTargets.map((t) => `ALTER INDEX ${name} ALTER COLUMN ${t.number} SET STATISTICS ${t.target}`),
+        ...i.index.statisticsTargets.map(
+          (t) => `ALTER INDEX ${name} ALTER COLUMN ${t.number} SET STATISTICS ${t.target}`,
+        ),
       ];
     }),
     ...change.statistics.flatMap((item) => addStatistics(change, item.statistics, item.twin, change.shadow)),

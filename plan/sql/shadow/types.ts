@@ -72,7 +72,9 @@ export function resolveType(catalog: Catalog, text: string, searchPath: readonly
   const mods = modifiers.length > 0 && name !== 'interval' ? `(${modifiers.join(',')})` : '';
   // The grammar itself binds keyword types (numeric, timestamp with time zone) to pg_catalog: their text is safe as it is.
   const sql =
-    written === 'pg_catalog' ? text : `${schema === 'pg_catalog' ? 'pg_catalog.' : `${ident(schema)}.`}${ident(name)}${mods}${suffix}`;
+    written === 'pg_catalog'
+      ? text
+      : `${schema === 'pg_catalog' ? 'pg_catalog.' : `${ident(schema)}.`}${ident(name)}${mods}${suffix}`;
   const cuts = name === 'varchar' || name === 'varbit';
   return {
     text,
@@ -140,7 +142,9 @@ function keepsBase(from: TypeRef, to: TypeRef): Keeps {
     case 'date timestamp':
     case 'date timestamptz':
     case 'timestamp timestamptz':
-      return /^time/.test(to.name) && m !== undefined && (n === undefined || m < n) && from.name !== 'date' ? 'no' : 'or fails';
+      return /^time/.test(to.name) && m !== undefined && (n === undefined || m < n) && from.name !== 'date'
+        ? 'no'
+        : 'or fails';
     case 'jsonb json':
     case 'cidr inet':
       return 'always';
@@ -165,7 +169,9 @@ function keepsNumeric(from: TypeRef, to: TypeRef): Keeps {
 
 /** Types that print the same text under every setting. */
 const STEADY_OUTPUT = new Set(
-  'int2 int4 int8 numeric bool uuid json jsonb inet cidr macaddr macaddr8 text varchar bpchar citext name bit varbit oid'.split(' '),
+  'int2 int4 int8 numeric bool uuid json jsonb inet cidr macaddr macaddr8 text varchar bpchar citext name bit varbit oid'.split(
+    ' ',
+  ),
 );
 
 function keepsText(from: TypeRef, to: TypeRef, same: boolean): Keeps {
@@ -173,7 +179,8 @@ function keepsText(from: TypeRef, to: TypeRef, same: boolean): Keeps {
   const [n] = from.modifiers;
   if (to.name === 'name') return same ? 'always' : 'no';
   // Trailing blanks mean nothing in character(n) and something elsewhere.
-  if (to.name === 'bpchar') return from.name !== 'bpchar' ? 'no' : m === undefined || (n !== undefined && m >= n) ? 'always' : 'or fails';
+  if (to.name === 'bpchar')
+    return from.name !== 'bpchar' ? 'no' : m === undefined || (n !== undefined && m >= n) ? 'always' : 'or fails';
   if (m === undefined) return 'always';
   return (from.name === 'varchar' || from.name === 'bpchar') && n !== undefined && m >= n ? 'always' : 'or fails';
 }
@@ -205,6 +212,7 @@ export function castIsStable(catalog: Catalog, from: TypeRef, to: TypeRef): bool
   if (cast && !(cast.method === 'inout' && (source.info?.kind === 'enum' || target.info?.kind === 'enum')))
     return cast.volatility !== 'immutable';
   if (isText(target)) return !(STEADY_OUTPUT.has(source.name) || source.info?.kind === 'enum');
-  if (isText(source)) return !(STEADY_OUTPUT.has(target.name) || target.info?.kind === 'enum' || /^(float[48]|bytea)$/.test(target.name));
+  if (isText(source))
+    return !(STEADY_OUTPUT.has(target.name) || target.info?.kind === 'enum' || /^(float[48]|bytea)$/.test(target.name));
   return true;
 }
