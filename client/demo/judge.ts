@@ -2,7 +2,7 @@
 import type { Report } from '../../plan/model/status';
 import { lockRank } from '../../plan/model/steps';
 import { formatCount, formatDuration } from '../../plan/model/values';
-import { differences } from './catalogueCheck';
+import { diffCatalog } from '../../postgres/catalog/diff';
 import { Claims } from './claims';
 import type { DemoPart } from './claims';
 import type { Resumed } from './kill';
@@ -22,7 +22,7 @@ export interface Seen {
   readonly shapeAfter: Shape;
   readonly held: LedgerCheck;
   readonly taken: LedgerCheck;
-  readonly catalogue: { readonly before: ReadonlySet<string>; readonly after: ReadonlySet<string> };
+  readonly catalogue: { readonly before: readonly string[]; readonly after: readonly string[] };
   readonly periods: readonly PeriodReport[];
   readonly link: string | null;
   readonly seconds: number;
@@ -130,9 +130,15 @@ function rollback({ end, shapeAfter, stage, taken, catalogue }: Seen, claims: Cl
     'the catalogue is as it was before',
     left.length === 0,
     left.length === 0
-      ? `${formatCount(catalogue.before.size)} facts compared`
+      ? `${formatCount(catalogue.before.length)} rows of pg_catalog compared`
       : `${left.length} differ: ${left.slice(0, 6).join('; ')}`,
   );
+}
+
+/** Lines of pg_catalog that differ, `-` before and `+` after. */
+function differences(before: readonly string[], after: readonly string[]): string[] {
+  const { removed, added } = diffCatalog(before, after);
+  return [...removed.map((line) => `- ${line}`), ...added.map((line) => `+ ${line}`)];
 }
 
 const ledger = (check: LedgerCheck): string =>

@@ -10,6 +10,7 @@ import { Client } from 'pg';
 import { Problem } from '../../plan/model/errors';
 import { validatePlan } from '../../plan/model/validate';
 import { formatCount } from '../../plan/model/values';
+import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { readCatalog } from '../../postgres/catalog/read';
 import { temporalOptions } from '../../worker/temporal';
 import { readReport } from '../commands/report';
@@ -19,7 +20,6 @@ import type { Until } from '../follow';
 import { createProgressView } from '../render/progress';
 import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
-import { catalogueLines } from './catalogueCheck';
 import { changeSql } from './change';
 import { killInBackfill, resumed } from './kill';
 import type { Resumed } from './kill';
@@ -73,7 +73,7 @@ class SchemaStory {
   async tell(): Promise<DemoPart> {
     const { stage, terminal, client, writer } = this;
     const began = Date.now();
-    const before = await catalogueLines(client);
+    const before = await fingerprintCatalog(client);
     terminal.note('\nThe change, as it would be written for an idle database, and why it is not run like that:');
     for (const { sql, why } of stage.change.statements) terminal.note(`  ${sql};\n    ${why}`);
     terminal.note(`\n${await this.#plan()}\n`);
@@ -96,7 +96,7 @@ class SchemaStory {
     writer.period('rollback');
     await this.#signal('rollback', { reason: 'the demo takes it back' });
     await this.#watch('end');
-    const after = await catalogueLines(client);
+    const after = await fingerprintCatalog(client);
     const taken = await writer.check();
     const seen: Seen = {
       stage,
