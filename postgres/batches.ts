@@ -167,8 +167,7 @@ async function oneBatch(loop: Loop, session: Session, lane: Lane, bounds: Bounds
       if (lane.filenode !== null) await checkFilenode(session, lane);
       const counted = {
         rows: made.rows,
-        scanned:
-          bounds.next === null ? made.rows : bounds.next.short ? Math.min(bounds.asked, made.rows) : bounds.asked,
+        scanned: bounds.next === null || bounds.next.short ? made.rows : bounds.next.about,
         state: made.state ?? lane.state,
       };
       await countLane(work, lane, to, counted);

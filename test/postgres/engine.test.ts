@@ -2,7 +2,7 @@ import type { BackfillRun, Step, TransactionRun } from '../../plan/model/steps';
 import { runStep } from '../../postgres/engine';
 import type { FreshDatabase } from '../support/database';
 import { describeVersions } from '../support/database';
-import { codeOf, doStep, engineDatabase, MIGRATION, running, stepOf, takeBack } from '../support/engine';
+import { codeOf, doStep, engineDatabase, MIGRATION, running, stepOf, takeBack, until } from '../support/engine';
 
 const T = { schema: 'public', name: 't' };
 const transaction = (...statements: string[]): TransactionRun => ({
@@ -113,7 +113,7 @@ describeVersions('a step', (version) => {
       CREATE TRIGGER slow BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION slow()`);
     const at = running(db, stepOf(fill));
     const ended = codeOf(runStep(at.context));
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await until(async () => (await db.query(`SELECT 1 FROM pgshift.chunks`)).length > 0);
     at.abort();
     expect(await ended).toBe('AbortError');
     const done = await db.query<{ n: number }>(`SELECT count(*)::int AS n FROM t WHERE b IS NOT NULL`);
