@@ -1,0 +1,49 @@
+/**
+ * The planner against Postgres itself: the steps of a plan, run one after the other, leave exactly the catalogue that the plain SQL leaves;
+ * their ways back, run from the last to the first and each twice, leave exactly the catalogue that was there before.
+ */
+import type { Client } from 'pg';
+import { diffCatalog, fingerprintCatalog } from '../../postgres/catalog/diff';
+import { describeVersions, freshDatabase } from '../support/database';
+import { planOn, runSteps, undoSteps } from '../support/naive';
+import { CASES, SETUP } from './equalCases';
+import type { EqualCase } from './equalCases';
+
+/** Names of the database and of what pgshift keeps on purpose do not count. */
+const lines = async (client: Client, database: string): Promise<string[]> =>
+  (await fingerprintCatalog(client)).map((line) => line.replaceAll(database, 'DB'));
+
+async function check(version: 15 | 18, test: EqualCase): Promise<void> {
+  const ours = await freshDatabase(version, SETUP);
+  const plain = await freshDatabase(version, SETUP);
+  try {
+    const client = await ours.client();
+    if (test.setup) await client.query(test.setup);
+    if (test.setup) await plain.query(test.setup);
+    await client.query('ANALYZE');
+    const before = await lines(client, ours.name);
+    const plan = await planOn(client, test.sql, test.extra);
+    expect(plan.findings.filter((f) => f.level === 'error' && !f.allowed)).toEqual([]);
+    const early = plan.steps.filter((s) => s.phase !== 'cleanup');
+    if (test.way !== 'forward') {
+      await runSteps(client, early);
+      await undoSteps(client, early, { reported: [] }, true);
+      expect(diffCatalog(before, await lines(client, ours.name))).toEqual({ added: [], removed: [] });
+    }
+    await runSteps(client, plan.steps);
+    await plain.query(test.plain ?? test.sql);
+    const other = await plain.client();
+    const difference = diffCatalog(await lines(other, plain.name), await lines(client, ours.name));
+    expect(difference).toEqual({ added: [], removed: [] });
+    if (test.rows) expect((await client.query(test.rows)).rows).toEqual((await other.query(test.rows)).rows);
+  } finally {
+    await Promise.all([ours.drop(), plain.drop()]);
+  }
+}
+
+describeVersions('plan equals plain SQL', (version) => {
+  for (const test of CASES) {
+    const run = test.from === undefined || version >= test.from ? it : it.skip;
+    run(test.name, () => check(version, test));
+  }
+});
