@@ -102,6 +102,7 @@ export const ERRORS = {
   ErrorBudgetSpent: spec(1, 'More bad rows than errors allows.', 'see pgshift.quarantine'),
   BackupFailed: spec(1, 'The backup failed or cannot be read.', 'see the message of the backup tool'),
   TrafficFailed: spec(1, 'A traffic adapter failed.', 'see the adapter', true),
+  HookFailed: spec(1, 'A hook failed, also when it was tried again.', 'mend the hook and send retry, or skip it', true),
   StepFailed: spec(1, 'Postgres refused a statement of a step.', 'see sqlstate in pgshift.migration_log'),
 
   LockTimeout: spec(1, 'One try for a lock timed out (inside the ladder).', 'nothing: the ladder goes on', true),

@@ -1,0 +1,30 @@
+/** All activities, with what they need from the composition root. */
+import { baseline, watch } from './watch';
+import { activity } from './context';
+import type { ActivityDeps } from './deps';
+import { backup, finish, record } from './finish';
+import { runHook } from './hook';
+import { open, prepare } from './prepare';
+import { prepareRollback } from './rollback';
+import { previewUndo, runSteps, undoSteps } from './steps';
+import type { Activities } from './types';
+
+export type { ActivityDeps } from './deps';
+export type { Activities } from './types';
+
+export function createActivities(deps: ActivityDeps): Activities {
+  return {
+    open: activity(deps, 'open', open),
+    prepare: activity(deps, 'prepare', prepare),
+    backup: activity(deps, 'backup', backup),
+    baseline: activity(deps, 'baseline', baseline),
+    runSteps: activity(deps, 'runSteps', runSteps),
+    previewUndo: activity(deps, 'previewUndo', previewUndo),
+    undoSteps: activity(deps, 'undoSteps', undoSteps),
+    watch: activity(deps, 'watch', watch),
+    runHook: activity(deps, 'runHook', runHook),
+    record: activity(deps, 'record', record),
+    finish: activity(deps, 'finish', finish),
+    prepareRollback: activity(deps, 'prepareRollback', prepareRollback),
+  };
+}
