@@ -58,9 +58,19 @@ function offsetOf(text: string, line: number, column: number): number {
   return Math.min(text.length, start + column - 1);
 }
 
+/** The word that begins there, for the caret. */
+export const wordLength = (text: string, offset: number): number =>
+  /^[\w$]+|^"[^"\n]*"/.exec(text.slice(offset, offset + 80))?.[0].length ?? 1;
+
 const inText =
   (file: string, text: string): LoadedPlan['at'] =>
-  (line, column, length = 1) => ({ file, line, column, length, ...lineText(text.split('\n')[line - 1] ?? '') });
+  (line, column, length = wordLength(text, offsetOf(text, line, column))) => ({
+    file,
+    line,
+    column,
+    length,
+    ...lineText(text.split('\n')[line - 1] ?? ''),
+  });
 
 function checkDatabase(database: string | undefined): void {
   if (database === undefined || CONNECTION_NAME.test(database)) return;
@@ -77,7 +87,8 @@ function checkDatabase(database: string | undefined): void {
 export function placed(problem: Problem, locate: (path: string, aim: 'key' | 'value') => Where): Problem {
   const path = problem.where?.path;
   if (path === undefined || problem.where?.line !== undefined) return problem;
-  const aim = problem.code === 'NotYet' || /unknown key|no such phase|a hook is named/.test(problem.message) ? 'key' : 'value';
+  const aim =
+    problem.code === 'NotYet' || /unknown key|no such phase|a hook is named/.test(problem.message) ? 'key' : 'value';
   return new Problem(problem.code, problem.message, {
     where: { ...locate(path, aim), path },
     hint: problem.hint,
@@ -93,7 +104,7 @@ export function placedInPlan(error: unknown, loaded: LoadedPlan): unknown {
   if (error.where.file !== undefined) return error;
   const { line, column, length, path } = error.where;
   return new Problem(error.code, error.message, {
-    where: { ...loaded.at(line, column ?? 1, length ?? 1), ...(path === undefined ? {} : { path }) },
+    where: { ...loaded.at(line, column ?? 1, length), ...(path === undefined ? {} : { path }) },
     hint: error.hint,
     details: error.details,
     ...(error.value === undefined ? {} : { value: error.value }),
@@ -119,7 +130,7 @@ function sqlOf(source: PlanSource, json: Readonly<Record<string, unknown>>): { s
   if (typeof json['sql'] === 'string') {
     const sql = json['sql'];
     const inside = source.insideOf('sql');
-    const at: LoadedPlan['at'] = (line, column, length = 1) =>
+    const at: LoadedPlan['at'] = (line, column, length = wordLength(sql, offsetOf(sql, line, column))) =>
       inside === null ? source.locate('sql', 'key') : inside(offsetOf(sql, line, column), length);
     return { sql, at };
   }

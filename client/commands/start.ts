@@ -39,12 +39,13 @@ async function refuseEarly(context: Context, loaded: LoadedPlan): Promise<void> 
     if (isOutOfSight(error)) return;
     throw error;
   }
-  const refused = planned.plan.findings.find((finding) => finding.level === 'error' && !finding.allowed);
+  const [refused, ...more] = planned.plan.findings.filter((finding) => finding.level === 'error' && !finding.allowed);
   if (planned.plan.runnable || refused === undefined) return;
+  const others = more.length === 0 ? '' : ` (and ${more.length} more: pgshift lint ${loaded.file})`;
   throw new Problem('Refused', `${refused.rule}: ${refused.message}`, {
     where: { file: refused.file ?? loaded.file, line: refused.line, column: refused.column },
-    ...(refused.alternative === null ? {} : { hint: refused.alternative }),
-    details: { findings: planned.plan.findings.filter((finding) => finding.level === 'error') },
+    hint: `${refused.alternative ?? `name rule ${refused.rule} under allow, with a reason`}${others}`,
+    details: { findings: [refused, ...more] },
   });
 }
 

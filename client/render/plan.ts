@@ -3,7 +3,7 @@ import type { Finding, PlannedLock, SchemaPlan, Step } from '../../plan/model/st
 import { lockRank } from '../../plan/model/steps';
 import type { Colors } from '../terminal';
 import { pairs, table } from './table';
-import { bytesUpTo, risk, secondsRange, serverName, shortRelation } from './words';
+import { bytesUpTo, risk, secondsRange, serverName, shortRelation, shortTitle } from './words';
 
 const HELD: Readonly<Record<PlannedLock['held'], string>> = {
   brief: '< 50 ms',
@@ -58,8 +58,10 @@ function phrase(sql: string): string {
 export function wayBackCell(step: Step, hold: string): string {
   const back = step.wayBack;
   if (back === null) return step.because === null || step.work === 'scan' ? '-' : `none: ${step.because}`;
-  if (step.undo.length === 0) return '-';
   if (/swap/.test(step.action)) return back.lossless ? `swap back, lossless for ${hold}` : 'swap back, not lossless';
+  const said = /^--\s*(.*)/.exec(back.statement)?.[1];
+  if (said !== undefined || step.undo.length === 0)
+    return said === undefined || said.startsWith('nothing') ? '-' : said;
   return back.lossless ? phrase(back.statement) : `${phrase(back.statement)} (data is lost)`;
 }
 
@@ -78,7 +80,7 @@ function rows({ plan, gates, hold }: PlanView): string[][] {
         phase = 'gate';
       }
     const held = strongest(step.locks);
-    const title = `${i + 1} ${step.title}`;
+    const title = `${i + 1} ${shortTitle(step.title)}`;
     result.push([
       step.phase === phase ? '' : step.phase,
       title,
@@ -154,6 +156,10 @@ export function renderPlan(view: PlanView, colors: Colors): string {
   if (view.withSql) blocks.push('', details(plan, colors), '');
   const shown = plan.findings.map((finding) => renderFinding(finding, file, colors));
   if (shown.length > 0) blocks.push('', ...shown);
+  if (offline)
+    blocks.push(
+      'Planned without the catalogue: types, indexes, constraints and dependents of what is there are not known.',
+    );
   if (plan.dependents.length > 0)
     blocks.push(
       '',

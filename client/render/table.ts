@@ -10,14 +10,15 @@ export const pad = (text: string, width: number, align: 'left' | 'right' = 'left
   return align === 'left' ? text + blanks : blanks + text;
 };
 
-/** Breaks at blanks; a word longer than the width stays whole. */
+/** Breaks at blanks; a word longer than the width stays whole. Lines after "12 " are indented to its text. */
 export function wrap(text: string, width: number): string[] {
+  const indent = ' '.repeat(/^\d+ /.exec(text)?.[0].length ?? 0);
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {
     if (line !== '' && widthOf(line) + 1 + widthOf(word) > width) {
       lines.push(line);
-      line = word;
+      line = indent + word;
     } else line = line === '' ? word : `${line} ${word}`;
   }
   return [...lines, line];

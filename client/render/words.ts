@@ -20,6 +20,7 @@ export function secondsRange([low, high]: readonly [number, number]): string {
   const [unit, size] = high < 120 ? ['s', 1] : high < 7_200 ? ['min', 60] : ['h', 3_600];
   const from = Math.floor(low / Number(size));
   const to = Math.max(1, Math.ceil(high / Number(size)));
+  if (from === 0) return `< ${to} ${unit}`;
   return from >= to ? `${to} ${unit}` : `${from}-${to} ${unit}`;
 }
 
@@ -41,3 +42,6 @@ export function statusWord(status: string, colors: Colors): string {
 
 /** `public.payment` -> `payment`: the schema is shown only where it is not the usual one. */
 export const shortRelation = (relation: string): string => relation.replace(/^public\./, '');
+
+/** The same inside a sentence. */
+export const shortTitle = (title: string): string => title.replace(/(^|[\s(])public\.(?=[\w"])/g, '$1');
