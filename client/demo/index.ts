@@ -39,6 +39,16 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   const terminal = createTerminal(options);
   const chapters = chosen(options);
   if (!options.yes && !(await askToGoOn(terminal))) return 0;
+  // The stack's processes keep no event loop alive: without this, an end that waits for one of them would be the end of everything.
+  const alive = setInterval(() => undefined, 60_000);
+  try {
+    return await perform(terminal, chapters, options);
+  } finally {
+    clearInterval(alive);
+  }
+}
+
+async function perform(terminal: Terminal, chapters: readonly string[], options: DemoOptions): Promise<number> {
   const stage = await startStage({ data: options.data, rows: options.rows, note: (line) => terminal.note(line) });
   try {
     const parts: DemoPart[] = [];

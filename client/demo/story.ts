@@ -4,6 +4,7 @@
  * that holds or fails the demo.
  */
 import { execFile } from 'node:child_process';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
@@ -49,6 +50,7 @@ export async function schemaChapter(stage: Stage, terminal: Terminal): Promise<D
   await client.connect();
   const writer = await Writer.start(stage.url, stage.workload);
   const abort = AbortSignal.timeout(CHAPTER_MS);
+  setMaxListeners(0, abort); // one for each look at the run
   try {
     return await new SchemaStory(stage, terminal, client, temporal, writer, abort).tell();
   } finally {
