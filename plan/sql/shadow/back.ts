@@ -11,7 +11,8 @@ import { recompiled, recreated } from './dependents';
 import { moveNumbers } from './numbers';
 import { indexStatement } from './rename';
 import { attachIndex, dropIndex, identityAndCluster, QUICK, renameIndex, swapLocks } from './swap';
-import { imagesDiffer, reverseSync, runSettings, upAfterSwap, valuesDiffer } from './sync';
+import { reverseSync, runSettings, upAfterSwap, valuesDiffer } from './sync';
+import { steady } from './steady';
 import { addStatistics } from './twins';
 import type { KeyColumn, ProofRun, StepRun, TransactionRun } from '../../model/steps';
 import type { Change } from './change';
@@ -28,7 +29,7 @@ export function backRuns(change: Change, down: Formula, key: readonly KeyColumn[
         kind: 'create-index',
         index: { schema: i.index.schema, name: i.back },
         table: tableName(change),
-        statement: indexStatement(i.index.definition, {
+        statement: indexStatement(steady(i.index.definition), {
           name: i.back,
           column: change.column.name,
           to: change.old,
@@ -100,12 +101,12 @@ function strict(change: Change, down: Formula): TransactionRun {
       : []),
     ...change.checks.flatMap((item) => [
       fresh(on, item.back),
-      addConstraint(change, item, item.back, change.old, true),
+      steady(addConstraint(change, item, item.back, change.old, true)),
     ]),
     // A foreign key to this table leans on a unique index of the old column: the way back has just built it.
     ...change.foreign.flatMap((item) => [
       fresh(relation(item.on), item.back),
-      addConstraint(change, item, item.back, change.old, true),
+      steady(addConstraint(change, item, item.back, change.old, true)),
     ]),
   ]);
 }
@@ -158,7 +159,14 @@ function swapBack(change: Change, down: Formula): TransactionRun {
     ...(notNull?.constraint
       ? comment(`CONSTRAINT ${ident(notNull.constraint.name)} ON ${on}`, notNull.constraint.comment)
       : []),
-    ...change.statistics.flatMap((item) => addStatistics(change, item.statistics, item.statistics.name, column.name)),
+    ...change.statistics.flatMap((item) =>
+      addStatistics(
+        change,
+        { ...item.statistics, definition: steady(item.statistics.definition) },
+        item.statistics.name,
+        column.name,
+      ),
+    ),
     ...identityAndCluster(change),
     ...columnPublications(change),
     ...dependents.create,
@@ -181,5 +189,3 @@ function analyze(change: Change): TransactionRun[] {
   if (!lost) return [];
   return [{ kind: 'transaction', lockFirst: [], statements: [`ANALYZE ${quotedTable(change)}`], long: true }];
 }
-
-export { imagesDiffer };

@@ -6,6 +6,7 @@
 import { ident, literal, relation, shownRelation } from '../../model/quote';
 import { columnGrants, objectGrants } from './acl';
 import { comment, quotedTable } from './change';
+import { steady } from './steady';
 import type { Trigger, ViewDefinition } from '../../model/catalog';
 import type { Change } from './change';
 import type { RelationName } from '../../model/steps';
@@ -46,7 +47,7 @@ function definitionOf(change: Pick<Change, 'ctx'>, name: RelationName): ViewDefi
   return null;
 }
 
-const statement = (text: string): string => text.trim().replace(/;\s*$/, '');
+const statement = (text: string): string => steady(text.trim().replace(/;\s*$/, ''));
 
 const ENABLE: Readonly<Record<string, string>> = { D: 'DISABLE', R: 'ENABLE REPLICA', A: 'ENABLE ALWAYS' };
 

@@ -61,6 +61,14 @@ function refusals(ctx: PlanContext, table: Table, column: Column, to: TypeRef, l
       alternative: 'make it an ordinary trigger while the change runs (ALTER TABLE ... ENABLE TRIGGER)',
       dependent: { type: 'trigger', name: t.name },
     })),
+    ...table.rules
+      .filter((r) => (r.enabled === 'A' || r.enabled === 'R') && / ON UPDATE /.test(r.definition))
+      .map((r) => ({
+        rule: 'trigger_always',
+        message: `rule ${shown(r.name)} of ${shownRelation(table)} is ENABLE ${r.enabled === 'A' ? 'ALWAYS' : 'REPLICA'} and would apply to every row that is filled`,
+        alternative: 'make it an ordinary rule while the change runs (ALTER TABLE ... ENABLE RULE)',
+        dependent: { type: 'rule', name: r.name },
+      })),
   ];
 }
 
@@ -267,11 +275,16 @@ function publications(ctx: PlanContext, table: Table, column: Column, label: str
 /** Batches run as `replica`, so that the user's triggers do not see the filling as updates of theirs. */
 function askPrivilege(ctx: PlanContext, table: Table, label: string): void {
   if (ctx.catalog.canSetReplicationRole || !firesOnUpdate(table)) return;
-  throw ctx.problem('PrivilegeMissing', `filling ${label} would fire the triggers of ${shownRelation(table)}`, {
-    hint: `GRANT SET ON PARAMETER session_replication_role TO ${shown(ctx.catalog.user)};`,
-  });
+  throw ctx.problem(
+    'PrivilegeMissing',
+    `filling ${label} would fire the triggers or rules of ${shownRelation(table)}`,
+    {
+      hint: `GRANT SET ON PARAMETER session_replication_role TO ${shown(ctx.catalog.user)};`,
+    },
+  );
 }
 
 /** UPDATE triggers that would see a batch: those that watch other columns only sleep anyway. */
 export const firesOnUpdate = (table: Table): boolean =>
+  table.rules.some((r) => r.enabled !== 'D' && / ON UPDATE /.test(r.definition)) ||
   table.triggers.some((t) => t.enabled !== 'D' && t.events.includes('update') && !/ UPDATE OF /.test(t.definition));

@@ -78,6 +78,7 @@ export function renameColumn(
   to: string,
   sides: Sides = { local: true, referenced: true },
 ): string {
+  if (from === to) return sql;
   const before = leaves(treeOf(sql));
   const index = new Map(before.map((leaf) => [keyOf(leaf), leaf]));
   const keys = new Set(index.keys());
