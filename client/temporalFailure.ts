@@ -23,7 +23,7 @@ const record = (value: unknown): Readonly<Record<string, unknown>> =>
 const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
 
 /** Numbers of gRPC; the client library wraps them in errors of its own. */
-const GRPC = { deadline: 4, notFound: 5, alreadyExists: 6, denied: 7, unauthenticated: 16, unavailable: 14 } as const;
+const GRPC = { cancelled: 1, exhausted: 8, deadline: 4, notFound: 5, alreadyExists: 6, denied: 7, unauthenticated: 16, unavailable: 14 } as const;
 
 /** The innermost application failure of a chain of causes. */
 export function applicationFailure(error: unknown): Shape | null {
@@ -57,6 +57,8 @@ export const isNotFound = (error: unknown): boolean =>
 /** Nobody answered in time: no worker polls, or none is quick enough. */
 export function isNoAnswer(error: unknown): boolean {
   for (let at = shape(error), depth = 0; depth < 5; at = shape(at.cause), depth += 1) {
+    // Queries that wait for a worker that just died fill the server's buffer for this run: that is no answer either.
+    if (at.code === GRPC.cancelled || at.code === GRPC.exhausted) return true;
     if (at.code === GRPC.deadline || at.name === 'WorkflowUpdateRPCTimeoutOrCancelledError') return true;
     if (
       /no poller seen|deadline exceeded|worker may be down|workflow task in failed state/i.test(
