@@ -64,13 +64,9 @@ export function readyText(stack: DevStack, command = 'npm run pgshift --'): stri
   const database = Object.keys(databases)[0] ?? 'app';
   const cli = `${temporalCli?.path ?? 'temporal'} workflow`;
   const at = `--address ${temporalAddress}${namespace === 'default' ? '' : ` --namespace ${namespace}`}`;
-  const id = `migration/${database}/hello`;
-  const plan = {
-    name: 'hello',
-    database,
-    sql: 'CREATE TABLE hello (id bigint PRIMARY KEY, said text)',
-    gates: { contract: 'manual' },
-  };
+  const id = `migration/${database}/greeting`;
+  const sql = 'CREATE TABLE greeting (id bigint PRIMARY KEY, said text)';
+  const plan = { name: 'greeting', database, sql, gates: { contract: 'manual' } };
   const lines = [
     'pgshift dev is up',
     `  home      ${home}`,
@@ -81,7 +77,10 @@ export function readyText(stack: DevStack, command = 'npm run pgshift --'): stri
     '',
     'In another terminal:',
     `  export PGSHIFT_HOME=${quoted(home)}`,
-    `  ${command} list`,
+    `  echo 'CREATE TABLE hello (id bigint PRIMARY KEY, said text)' > hello.sql`,
+    `  ${command} plan hello.sql --database ${database}`,
+    `  ${command} start hello.sql --database ${database} --watch`,
+    `  ${command} rollback hello --reason ${quoted('only a try')}`,
     '',
     'The same with the Temporal CLI alone:',
     `  ${cli} start ${at} --type schemaMigration --task-queue pgshift --workflow-id ${id} --input ${quoted(JSON.stringify(plan))}`,
