@@ -4,6 +4,7 @@ import { Problem } from '../plan/model/errors';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
 import type { PreCheck, SchemaPlan } from '../plan/model/steps';
 import { formatCount } from '../plan/model/values';
+import { preflight, requireChecks } from '../postgres/preflight';
 import type { Session } from '../postgres/session';
 import { withSession } from '../postgres/session';
 import type { Target } from '../postgres/types';
@@ -41,5 +42,10 @@ async function askData({ target, plan, given, tools }: PreflightInput): Promise<
 }
 
 export async function runPreflight(input: PreflightInput): Promise<void> {
+  const { session, target, plan, tools } = input;
+  const checks = (await preflight(session, target, plan)).filter(({ level }) => level !== 'ok');
+  for (const { check, evidence, level } of checks)
+    tools.log.warn({ phase: 'preflight', check, status: level }, `${check}: ${evidence}`);
+  requireChecks(checks);
   await askData(input);
 }

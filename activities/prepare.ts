@@ -9,7 +9,7 @@ import type { PlanFacts, StepFact } from '../plan/model/state';
 import { controlOf } from '../plan/model/state';
 import type { SchemaPlan, Step } from '../plan/model/steps';
 import { isReference, validatePlan, validateStart } from '../plan/model/validate';
-import { planMigration } from '../plan/sql/planner';
+import { checksumOf, planMigration } from '../plan/sql/planner';
 import { rollbackScript } from '../plan/sql/rollbackScript';
 import type { Session } from '../postgres/session';
 import { withSession } from '../postgres/session';
@@ -146,6 +146,7 @@ export async function prepare({ start }: { start: unknown }, tools: Tools): Prom
   return withSession(target, { purpose: 'preflight', migration: name }, async (session) => {
     const before = dry ? null : await claimedBefore(session, name, tools);
     if (before) return factsOf(before);
+    await refuseUsedName(session, given);
     const catalog = await catalogOf(target);
     const plan = await planMigration(given, catalog);
     refuse(plan, given);
@@ -176,6 +177,18 @@ async function claimedBefore(session: Session, name: string, tools: Tools): Prom
   const mine =
     row?.workflowId === tools.workflowId && row.runId === (await tools.chainId()) && row.status === 'running';
   return mine ? loadPlan(session, name) : null;
+}
+
+/** Before planning: against a database that has the change already, the planner would only say that things exist. */
+async function refuseUsedName(session: Session, given: SchemaMigrationPlan): Promise<void> {
+  if ((await installedVersion(session)) === null) return;
+  const row = await findMigration(session, given.name);
+  if (row?.status !== 'completed') return;
+  if (row.checksum === checksumOf(given.sql ?? ''))
+    throw new Problem('AlreadyApplied', `${given.name} was completed at ${row.appliedAt ?? 'an unknown time'}`);
+  throw new Problem('ChecksumMismatch', `${given.name} was completed with other text`, {
+    details: { stored: row.checksum },
+  });
 }
 
 async function claim(session: Session, given: SchemaMigrationPlan, plan: SchemaPlan, tools: Tools): Promise<void> {

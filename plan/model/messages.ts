@@ -79,7 +79,7 @@ const hasRole = (by: string, roles: readonly string[]): boolean =>
 
 function pickGate(name: MessageName, sent: Sent, moment: Moment): string {
   if (sent.gate !== undefined) {
-    const known = sent.gate in moment.gates || moment.open.includes(sent.gate);
+    const known = Object.hasOwn(moment.gates, sent.gate) || moment.open.includes(sent.gate);
     if (known || (sent.gate === 'cleanup' && moment.holding)) return sent.gate;
     const names = [...new Set([...Object.keys(moment.gates), ...moment.open])];
     throw new Refused(
