@@ -98,6 +98,7 @@ function temporalFields(meta: LogMetadata = {}): Record<string, unknown> {
   const {
     workflowId,
     activityType,
+    taskToken: _token,
     taskQueue: _queue,
     namespace: _namespace,
     sdkComponent,
