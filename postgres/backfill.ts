@@ -33,12 +33,13 @@ export async function runBackfill(work: Work, run: BackfillRun): Promise<WorkRes
   return runBatches(work, job);
 }
 
-/** Triggers that an UPDATE would fire for everybody, ours (ENABLE ALWAYS, named _pgshift_...) and foreign keys aside. */
+/** Triggers and rules that an UPDATE would fire for everybody, ours (ENABLE ALWAYS) and foreign keys aside. */
 async function hasUserTriggers(session: Session, run: BackfillRun): Promise<boolean> {
   const row = await session.one<{ there: boolean }>(
     `SELECT EXISTS (SELECT 1 FROM pg_trigger AS t
         WHERE t.tgrelid IN (SELECT relid FROM pg_partition_tree($1::regclass) UNION SELECT $1::regclass)
-          AND NOT t.tgisinternal AND t.tgenabled = 'O' AND t.tgtype & 16 <> 0) AS there`,
+          AND NOT t.tgisinternal AND t.tgenabled = 'O' AND t.tgtype & 16 <> 0)
+      OR EXISTS (SELECT 1 FROM pg_rewrite AS r WHERE r.ev_class = $1::regclass AND r.ev_type = '2' AND r.ev_enabled = 'O') AS there`,
     [relation(run.table)],
   );
   return row?.there ?? true;

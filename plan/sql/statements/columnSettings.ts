@@ -2,7 +2,7 @@
  * Commands of ALTER TABLE on one column that cost Postgres nothing: as they are, each with its real inverse. True from planColumnSetting =
  * it was one of these.
  */
-import { as } from '../ast';
+import { as, expressionSql } from '../ast';
 import { brief, risk } from '../figures';
 import { ident, literal, shownRelation } from '../../model/quote';
 import { columnCommand } from './addColumn';
@@ -75,7 +75,7 @@ function settingOf(ctx: PlanContext, table: Table, column: Column, command: Alte
         column.default === null || column.generated
           ? `ALTER COLUMN ${name} DROP DEFAULT`
           : `ALTER COLUMN ${name} SET DEFAULT ${column.default}`;
-      ctx.overlay.changeColumn(table, column.name, { default: set ? 'expression' : null });
+      ctx.overlay.changeColumn(table, column.name, { default: command.def ? expressionSql(command.def) : null });
       return {
         action: set ? 'set_default' : 'drop_default',
         title: `${set ? 'set' : 'drop'} the default of ${label}`,
