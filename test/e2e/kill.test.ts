@@ -14,6 +14,9 @@ const scenario = spine(6_000);
 const random = ['token'];
 const draw = seeded(seed());
 
+/** Some 30 deaths in a row, each with a new worker and a heartbeat timeout. */
+jest.setTimeout(600_000);
+
 describe('a worker killed in every step', () => {
   let steps: readonly Step[];
   let undisturbed: EndState;
