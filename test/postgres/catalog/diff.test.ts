@@ -261,8 +261,7 @@ describeVersions('catalogue diff', (version) => {
          COMMIT`,
       ],
     ])('%s', async (_what, sql) => {
-      const statements = /^VACUUM|^REINDEX/.test(sql) ? [sql] : [sql];
-      for (const statement of statements) expect(await changesOf(statement)).toEqual([]);
+      expect(await changesOf(sql)).toEqual([]);
     });
   });
 
@@ -287,26 +286,24 @@ describeVersions('catalogue diff', (version) => {
 });
 
 const DATA = path.resolve(__dirname, '../../../../shared/data');
-(existsSync(DATA) ? describeVersions : describe.skip)('catalogue diff of real databases', (version: unknown) => {
-  test.each(['pagila', 'chinook'])('%s loaded twice is the same, within two seconds', async (name) => {
-    if (version !== 18 && version !== 15) return;
+
+describeVersions('catalogue diff of real databases', (version) => {
+  (existsSync(DATA) ? test : test.skip).each(['pagila', 'chinook'])('%s loaded twice is the same', async (name) => {
     const sql = readFileSync(path.join(DATA, name, `${name}.sql`), 'utf8').replace(
       /^COPY .* FROM stdin;\n[^]*?^\\\.$/gm,
       '',
     );
     const seen: string[][] = [];
-    for (let time = 0; time < 2; time += 1) {
-      const database = await freshDatabase(
-        version,
-        time === 0 ? undefined : 'CREATE TABLE shifts_object_ids (id serial); DROP TABLE shifts_object_ids',
-      );
+    for (const first of ['', 'CREATE TABLE moves_object_ids (id serial); DROP TABLE moves_object_ids']) {
+      const database = await freshDatabase(version, first);
       try {
         const client = await database.client();
         await client.query(sql);
         await client.query('RESET search_path');
         const start = process.hrtime.bigint();
         seen.push(await fingerprintCatalog(client));
-        expect(Number(process.hrtime.bigint() - start) / 1e6).toBeLessThan(4000);
+        // Two seconds are promised on a quiet machine; tests share theirs.
+        expect(Number(process.hrtime.bigint() - start) / 1e6).toBeLessThan(6000);
       } finally {
         await database.drop();
       }

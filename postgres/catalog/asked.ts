@@ -1,0 +1,213 @@
+/**
+ * Which changes of the catalogue a plan asked for. SchemaPlan.asked has one line for each object:
+ *
+ *     + index public.rental_return_date_idx          made          - column public.customer.fax           dropped
+ *     + constraint payment_check on public.payment                 + function public.total (or with its argument types)
+ *     ~ column public.payment.amount: numeric(10,2) -> numeric(14,4)       another type
+ *     ~ column public.payment.note: set_default      one aspect    ~ table public.payment: set_options
+ *     ~ column public.payment.note: grant            ~ table public.payment: comment     ~ type public.mood: add_value
+ *
+ * Kinds are for people, but column, constraint, trigger, policy, rule (`name on schema.table`) and function are told apart. What a line covers:
+ * - `+`, `-` on an object: its own rows and everything that Postgres calls its part (deptype a, i, P, S): default, row type, sequence, internal
+ *   triggers, a key's index, rows about it (dependencies, comment, privileges).
+ * - `+ column` covers no index, constraint (but its NOT NULL), trigger, policy or statistics: one that a plan leaves behind is not asked for.
+ *   Each of these that is asked for has its own line. `+ constraint` of a primary key covers NOT NULL of its columns.
+ * - `~ column: A -> B`: only what a type decides, in the column and in whatever leans on it. A lost comment, grant or option is never covered.
+ * - `~ column: aspect`, `~ table: aspect`: that aspect (words in ASPECTS); an unknown word covers the object's own rows.
+ */
+import { container, plain } from './changes';
+import type { Change, Kinship } from './changes';
+
+export interface Asked {
+  readonly line: string;
+  readonly sign: '+' | '-' | '~';
+  readonly kind: string;
+  /** As pg_identify_object has it, without quotes. */
+  readonly name: string;
+  readonly aspect: string | null;
+  /** Of a column: its table, without quotes. */
+  readonly table: string | null;
+}
+
+const LINE = /^([+~-]) (schema|foreign table|materialized view|event trigger|[\w-]+) (.+?)(?:: (.*))?$/s;
+
+/** null for a line that is not in this language: it covers nothing. */
+export function parseAsked(line: string): Asked | null {
+  const match = LINE.exec(line);
+  if (!match) return null;
+  const [, sign, kind = '', name = '', aspect] = match;
+  return {
+    line,
+    sign: sign as Asked['sign'],
+    kind,
+    name: plain(name),
+    aspect: aspect ?? null,
+    table: plain(container(name) ?? '') || null,
+  };
+}
+
+/** What a type decides, by catalogue. A definition in text counts only where it is an expression. */
+const OF_TYPE: Readonly<Record<string, readonly string[]>> = {
+  pg_attribute: [
+    'atttypid',
+    'atttypmod',
+    'attlen',
+    'attbyval',
+    'attalign',
+    'attstorage',
+    'attcollation',
+    'attndims',
+    'attcompression',
+  ],
+  pg_attrdef: ['adbin'],
+  pg_index: ['indclass', 'indcollation', 'indexprs'],
+  pg_constraint: ['conpfeqop', 'conppeqop', 'conffeqop', 'conexclop', 'conbin'],
+  pg_rewrite: ['ev_action'],
+  pg_policy: ['polqual', 'polwithcheck'],
+  pg_trigger: ['tgqual'],
+  pg_statistic_ext: ['stxexprs'],
+  pg_proc: ['prosqlbody'],
+  pg_partitioned_table: ['partclass', 'partcollation', 'partexprs'],
+  pg_publication_rel: ['prqual'],
+};
+
+/** `fields` of the object's own row, and whole rows of `catalogs` about it. First match of the aspect's words. */
+const ASPECTS: readonly (readonly [word: RegExp, fields: readonly string[], catalogs: readonly string[]])[] = [
+  [/default/i, ['atthasdef', 'typdefault', 'typdefaultbin'], ['pg_attrdef']],
+  [/not[ _]null/i, ['attnotnull', 'typnotnull'], ['pg_constraint']],
+  [/statistics/i, ['attstattarget', 'stxstattarget'], []],
+  [/storage/i, ['attstorage'], []],
+  [/compression/i, ['attcompression'], []],
+  [/comment/i, [], ['pg_description']],
+  [/grant|revoke|privilege/i, ['relacl', 'attacl', 'proacl', 'nspacl', 'typacl'], ['pg_shdepend', 'pg_init_privs']],
+  [
+    /identity/i,
+    ['attidentity', 'attnotnull', 'relreplident', 'indisreplident'],
+    ['pg_sequence', 'pg_class', 'pg_constraint'],
+  ],
+  [/owner/i, ['relowner', 'typowner', 'proowner', 'nspowner'], ['pg_shdepend']],
+  [/option/i, ['attoptions', 'reloptions', 'reltoastrelid', 'attfdwoptions'], []],
+  [/row[ _]security/i, ['relrowsecurity', 'relforcerowsecurity'], []],
+];
+
+/** What changing a table may change in its parts. */
+const OF_PARTS: readonly string[] = [
+  'relowner',
+  'typowner',
+  'relpersistence',
+  'indisreplident',
+  'indisclustered',
+  'tgenabled',
+  'ev_enabled',
+];
+/** Parts of a column that are asked for by lines of their own. */
+const OWN_LINE: readonly string[] = [
+  'pg_index',
+  'pg_trigger',
+  'pg_policy',
+  'pg_statistic_ext',
+  'pg_rewrite',
+  'pg_publication_rel',
+];
+
+/** Does this line explain this change? */
+export function covers(asked: Asked, change: Change, kin: Kinship): boolean {
+  if (asked.kind === 'column') return coversColumn(asked, change, kin);
+  if (isNamed(asked, change.subject)) return asked.sign !== '~' || inAspect(asked, change, kin);
+  if (asked.kind === 'constraint' && asked.sign === '+' && isItsNotNull(asked, change, kin)) return true;
+  const wholes = kin.wholes(change.subject);
+  if (asked.kind === 'schema') return [...kin.grounds(change.subject)].some((ground) => ground === asked.name);
+  if (![...wholes].some((whole) => isNamed(asked, whole))) return false;
+  if (asked.sign !== '~' || (asked.kind !== 'table' && asked.kind !== 'view')) return true;
+  return change.before !== null && change.after !== null && change.differs.every((field) => OF_PARTS.includes(field));
+}
+
+function isNamed({ kind, name }: Asked, subject: string): boolean {
+  const it = plain(subject);
+  if (it === name) return true;
+  return /^(function|procedure|aggregate|routine)$/.test(kind) && !name.includes('(') && it.startsWith(`${name}(`);
+}
+
+function inAspect({ aspect }: Asked, change: Change, kin: Kinship): boolean {
+  const known = aspect === null ? undefined : ASPECTS.find(([word]) => word.test(aspect));
+  if (!known) return true;
+  const [, fields, catalogs] = known;
+  if (catalogs.includes(change.catalog)) return true;
+  // What a default or a NOT NULL depends on comes and goes with it.
+  if (change.catalog === 'pg_depend') return kin.rows(change.subject).some((row) => catalogs.includes(row.catalog));
+  return change.before !== null && change.after !== null && change.differs.every((field) => fields.includes(field));
+}
+
+function coversColumn(asked: Asked, change: Change, kin: Kinship): boolean {
+  const columns = columnsOf(asked, kin);
+  const { subject } = change;
+  const isType = asked.sign === '~' && asked.aspect !== null && / -> /.test(asked.aspect);
+  if (isType) {
+    if (change.catalog === 'pg_depend' && reaches(kin.grounds(subject), columns)) return true;
+    const both = change.before !== null && change.after !== null;
+    return both && reaches(kin.grounds(subject), columns) && onlyType(change);
+  }
+  if (columns.has(plain(subject))) return asked.sign !== '~' || inAspect(asked, change, kin);
+  if (isNotNullOf(change, columns)) return asked.sign !== '~' || inAspect(asked, change, kin);
+  const default_ = /^for (.*)$/.exec(plain(subject))?.[1];
+  if (default_ !== undefined && columns.has(default_)) return asked.sign !== '~' || inAspect(asked, change, kin);
+  if (asked.sign === '-') return reaches(kin.wholes(subject), columns);
+  const plainPart = (at: string) => !kin.rows(at).some((row) => isOwnLine(row.catalog, row.fields));
+  return (
+    plainPart(subject) &&
+    reaches(kin.wholes(subject, plainPart), columns) &&
+    (asked.sign === '+' || inAspect(asked, change, kin))
+  );
+}
+
+const isOwnLine = (catalog: string, fields: Readonly<Record<string, unknown>>): boolean =>
+  OWN_LINE.includes(catalog) || (catalog === 'pg_constraint' && fields.contype !== 'n');
+
+function onlyType(change: Change): boolean {
+  const fields = OF_TYPE[change.catalog] ?? [];
+  if (!change.differs.every((field) => fields.includes(field))) return false;
+  // An index's text without any expression names only columns, operator classes and options: none of them may differ.
+  const text = String(change.after?.indexprs ?? '');
+  return (
+    !change.differs.includes('indexprs') ||
+    /::|\bWHERE\b/.test(text) ||
+    String(change.after?.indkey).split(',').includes('0')
+  );
+}
+
+/** The column, and the same column in partitions and inheriting tables. */
+function columnsOf({ name, table }: Asked, kin: Kinship): Set<string> {
+  if (table === null) return new Set([name]);
+  const own = name.slice(table.length + 1);
+  return new Set([...kin.descendants(table)].map((child) => `${child}.${own}`));
+}
+
+const reaches = (subjects: ReadonlySet<string>, names: ReadonlySet<string>): boolean =>
+  [...subjects].some((subject) => names.has(subject));
+
+/** 18 keeps NOT NULL as a constraint, named by Postgres. */
+function isNotNullOf(change: Change, columns: ReadonlySet<string>): boolean {
+  const row = change.after ?? change.before;
+  if (change.catalog === 'pg_constraint') {
+    return (
+      row?.contype === 'n' &&
+      Array.isArray(row.conkey) &&
+      row.conkey.some((c) => columns.has(plain(`${String(row.conrelid)}.${String(c)}`)))
+    );
+  }
+  return false;
+}
+
+/** A primary key makes its columns NOT NULL. */
+function isItsNotNull(asked: Asked, change: Change, kin: Kinship): boolean {
+  const key = kin.rows(asked.name).find((row) => row.fields.contype === 'p')?.fields;
+  if (!Array.isArray(key?.conkey)) return false;
+  const columns = new Set(key.conkey.map((column) => plain(`${String(key.conrelid)}.${String(column)}`)));
+  if (change.catalog === 'pg_attribute')
+    return change.differs.join() === 'attnotnull' && columns.has(plain(change.subject));
+  const row = change.after ?? change.before;
+  const constraint = change.catalog === 'pg_constraint' ? row : kin.rows(change.subject)[0]?.fields;
+  return (
+    constraint?.contype === 'n' && isNotNullOf({ ...change, catalog: 'pg_constraint', after: constraint }, columns)
+  );
+}
