@@ -19,6 +19,8 @@ import { sqlstate } from './toProblem';
 import type { Work, WorkResult } from './work';
 import { checkSignal, NOTHING } from './work';
 
+const CLEANUP_MS = 5_000;
+
 /** Builds the index. Throws DuplicateRows (keys listed), Drift (the name is somebody else's), LockBudgetSpent. */
 export async function runCreateIndex(work: Work, run: CreateIndexRun): Promise<WorkResult> {
   const target = { relation: run.table, mode: 'SHARE UPDATE EXCLUSIVE' as const };
@@ -70,11 +72,17 @@ async function build(work: Work, run: CreateIndexRun): Promise<WorkResult> {
     // Failed, timed out or cancelled: what is left is invalid and costs every write, so it goes at once.
     const left = work.session.lost ? undefined : await findIndex(work.session, run.index);
     const duplicate = sqlstate(error) === '23505' && left ? await duplicatesOf(work, run, left) : undefined;
-    if (left && !left.valid && left.kind === 'i')
-      await work.session.run(`DROP INDEX CONCURRENTLY IF EXISTS ${relation(run.index)}`).catch(() => undefined);
+    if (left && !left.valid && left.kind === 'i') await dropSoon(work, run.index);
     checkSignal(work.context.signal);
     throw duplicate ?? error;
   }
+}
+
+/** Not at any price: whoever stopped the build stops the drop too. What stays is dropped by the next attempt or by the way back. */
+async function dropSoon(work: Work, index: RelationName): Promise<void> {
+  await work.session.run(`SET lock_timeout = '${CLEANUP_MS}ms'`);
+  await work.session.run(`DROP INDEX CONCURRENTLY IF EXISTS ${relation(index)}`).catch(() => undefined);
+  if (!work.session.lost) await work.session.run(`SET lock_timeout = 0`);
 }
 
 const duplicatesOf = (work: Work, run: CreateIndexRun, left: FoundIndex): Promise<Problem> =>

@@ -51,6 +51,9 @@ export async function observed<T>(
     const value = await statement();
     return { value, locks: finished(locks, started) };
   } catch (error) {
+    // The look that cancelled it may not have said so yet.
+    over = true;
+    await watching;
     if (work.context.signal.aborted) throw abortError();
     throw spent === null ? error : budgetSpent(work, spent);
   } finally {
