@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Problem } from '../plan/model/errors';
 import type { CatalogDiff } from '../plan/model/status';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
+import { catalogDiffLines } from '../postgres/catalog/report';
 import { backUp } from '../postgres/backup';
 import type { Session } from '../postgres/session';
 import { withSession } from '../postgres/session';
@@ -14,20 +15,28 @@ import { writeAudit, writeLog } from '../postgres/state/journal';
 import { completeAtContract, findMigration, loadPlan, setStatus } from '../postgres/state/migrations';
 import type { Target } from '../postgres/types';
 import { resolveTarget } from '../worker/config';
-import { compareCatalogues, fingerprintOf, forgetBefore, readBefore } from './catalogue';
+import { fingerprintOf, forgetBefore, readBefore } from './catalogue';
 import type { Tools } from './context';
 import type { FinishArgs, Finished, RecordArgs, Subject } from './types';
 
-const NO_DIFF: CatalogDiff = { asked: [], other: [] };
+const NO_DIFF = { asked: [], other: [], missing: [] } as const;
+const LINES_MAX = 200;
+
+interface Difference extends CatalogDiff {
+  readonly missing: readonly string[];
+}
 
 async function difference(
   session: Session,
   target: Target,
   migration: string,
   asked: readonly string[],
-): Promise<CatalogDiff> {
+): Promise<Difference> {
   const before = await readBefore(session, migration);
-  return before === null ? NO_DIFF : compareCatalogues(before, await fingerprintOf(target), asked);
+  if (before === null) return NO_DIFF;
+  const found = catalogDiffLines(before, await fingerprintOf(target), asked);
+  const few = (lines: readonly string[]): string[] => lines.slice(0, LINES_MAX).map((line) => line.slice(0, 300));
+  return { asked: few(found.asked), other: few(found.other), missing: few(found.missing) };
 }
 
 /** Rows and seconds of the whole run, from its steps. */
@@ -54,11 +63,12 @@ export async function finish(args: FinishArgs, tools: Tools): Promise<Finished> 
   return withSession(target, { purpose: 'finish', migration }, async (session) => {
     const row = (await installedVersion(session)) === null ? undefined : await findMigration(session, migration);
     // Cancelled before the claim, or the name is another run's: nothing of ours to write.
-    if (!row || !(await isMine(row, tools))) return { catalogDiff: NO_DIFF, measured: {} };
+    if (!row || !(await isMine(row, tools))) return { catalogDiff: { asked: [], other: [] }, measured: {} };
     const plan = await loadPlan(session, migration);
     const asked = status === 'rolled_back' || status === 'failed' ? [] : (plan?.asked ?? []);
     if (status === 'contracted' || status === 'completed') await completeAtContract(session, migration);
-    const catalogDiff = status === 'contracted' ? NO_DIFF : await difference(session, target, migration, asked);
+    const { missing, ...catalogDiff } =
+      status === 'contracted' ? NO_DIFF : await difference(session, target, migration, asked);
     if (args.strict && status === 'completed' && catalogDiff.other.length > 0)
       throw new Problem(
         'Drift',
@@ -74,7 +84,8 @@ export async function finish(args: FinishArgs, tools: Tools): Promise<Finished> 
     });
     if (status !== 'contracted') await forgetBefore(session, migration);
     tools.deps.metrics.migrations.inc({ kind: 'schema-migration', status });
-    return { catalogDiff, measured: await measuredOf(session, migration) };
+    const measured = await measuredOf(session, migration);
+    return { catalogDiff, measured: missing.length > 0 ? { ...measured, missing } : measured };
   });
 }
 

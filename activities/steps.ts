@@ -129,14 +129,16 @@ export const undoSteps = (args: UndoArgs, tools: Tools): Promise<StepsOutcome> =
 export async function previewUndo(args: UndoArgs, tools: Tools): Promise<UndoPreview> {
   const target = resolveTarget(tools.deps.config, args.database);
   const reporter = new Reporter();
-  const found: { id: string; column: string; rows: number }[] = [];
+  // One column may be asked about twice on the way back; the same row counts once.
+  const found = new Map<string, { id: string; column: string; rows: number }>();
   for (const step of await loadSteps(target, args, args.ids)) {
     tools.signal.throwIfAborted();
     const proofs = await previewOne(contextOf({ ...args, baselineMs: null }, target, step, tools, reporter));
-    for (const proof of proofs) {
-      const rows = proof.remaining + proof.differing;
-      if (rows > 0) found.push({ id: step.id, column: proof.column, rows });
+    for (const { column, remaining, differing } of proofs) {
+      const rows = Math.max(remaining, differing, found.get(column)?.rows ?? 0);
+      if (rows > 0) found.set(column, { id: step.id, column, rows });
     }
   }
-  return { rows: found.reduce((sum, one) => sum + one.rows, 0), steps: found.slice(0, 50) };
+  const steps = [...found.values()];
+  return { rows: steps.reduce((sum, one) => sum + one.rows, 0), steps: steps.slice(0, 50) };
 }

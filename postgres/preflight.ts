@@ -66,7 +66,7 @@ export async function preflight(session: Session, target: Target, plan: SchemaPl
     await checkLongTransactions(session),
     await checkPrepared(session),
     await checkBlockers(session, plan.steps),
-    await checkLeftovers(session, plan.steps),
+    await checkLeftovers(session, plan.steps, tables),
   ];
 }
 
@@ -229,16 +229,21 @@ async function checkBlockers(session: Session, steps: readonly Step[]): Promise<
 }
 
 /** Objects that already have a name which the plan is going to give: left by another run. */
-async function checkLeftovers(session: Session, steps: readonly Step[]): Promise<PreflightCheck> {
+/** Columns, constraints and triggers are named for their table alone: those of another table are another run's. */
+async function checkLeftovers(
+  session: Session,
+  steps: readonly Step[],
+  tables: readonly RelationName[],
+): Promise<PreflightCheck> {
   const names = [...new Set(JSON.stringify(steps).match(/_pgshift_[\p{L}\p{N}_$]+/gu) ?? [])];
   const rows = await session.rows<{ what: string }>(
     `SELECT 'column ' || a.attrelid::regclass::text || '.' || a.attname AS what FROM pg_attribute AS a
-      WHERE a.attname = ANY ($1::text[]) AND NOT a.attisdropped AND (SELECT c.relkind IN ('r', 'p') FROM pg_class AS c WHERE c.oid = a.attrelid)
+      WHERE a.attname = ANY ($1::text[]) AND a.attrelid = ANY (SELECT to_regclass(n) FROM unnest($2::text[]) AS n) AND NOT a.attisdropped AND (SELECT c.relkind IN ('r', 'p') FROM pg_class AS c WHERE c.oid = a.attrelid)
      UNION SELECT 'relation ' || c.oid::regclass::text FROM pg_class AS c WHERE c.relname = ANY ($1::text[])
-     UNION SELECT 'constraint ' || o.conname FROM pg_constraint AS o WHERE o.conname = ANY ($1::text[])
-     UNION SELECT 'trigger ' || t.tgname || ' on ' || t.tgrelid::regclass::text FROM pg_trigger AS t WHERE t.tgname = ANY ($1::text[])
+     UNION SELECT 'constraint ' || o.conname FROM pg_constraint AS o WHERE o.conname = ANY ($1::text[]) AND o.conrelid = ANY (SELECT to_regclass(n) FROM unnest($2::text[]) AS n)
+     UNION SELECT 'trigger ' || t.tgname || ' on ' || t.tgrelid::regclass::text FROM pg_trigger AS t WHERE t.tgname = ANY ($1::text[]) AND t.tgrelid = ANY (SELECT to_regclass(n) FROM unnest($2::text[]) AS n)
      UNION SELECT 'function ' || p.oid::regproc::text FROM pg_proc AS p WHERE p.proname = ANY ($1::text[]) ORDER BY 1 LIMIT 10`,
-    [names],
+    [names, tables.map(relation)],
   );
   if (rows.length === 0) return good('leftovers', 'no object has a name that this change needs');
   const list = rows.map(({ what }) => what).join('; ');
