@@ -36,7 +36,9 @@ export async function supervise<T extends Startable>(
     restarting = running.ended.then(async ({ code, signal }) => {
       if (stopping) return;
       shortLives = Date.now() - since < SHORT_LIFE_MS ? shortLives + 1 : 0;
-      log(`${name} (pid ${running.mark.pid}) ended by ${signal ?? `exit code ${code}`}; it is started again`);
+      log(
+        `${name} (pid ${running.mark.pid}) ended by ${signal ?? `exit code ${code}`}; it is started again (see log/${name}.log)`,
+      );
       for (;;) {
         await sleep(shortLives >= 3 ? AGAIN_SLOWLY_MS : AGAIN_MS);
         if (stopping) return;

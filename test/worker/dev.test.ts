@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client as TemporalClient, Connection } from '@temporalio/client';
 import { Client } from 'pg';
 import { loadConfig, resolveTarget } from '../../worker/config';
-import { liveDevFile, readDevFile } from '../../worker/devFile';
+import { liveDevFile, readDevFile, writeDevFile } from '../../worker/devFile';
 import type { DevFile } from '../../worker/devFile';
 import { temporalOptions } from '../../worker/temporal';
 import { isAlive, markOf } from '../../worker/embedded/process';
@@ -180,6 +180,16 @@ it('takes over what a killed dev left running, and refuses a second dev on one h
 
   const fresh = await dev({ worker: false, fresh: true });
   expect(fresh.ready.databases).not.toEqual(first.ready.databases); // a new password: new data
+
+  // Killed in the instant between a child's start and its note: found by its command line.
+  process.kill(fresh.ready.pids.dev ?? 0, 'SIGKILL');
+  await ended(fresh.child);
+  const nobody = { dev: null, temporal: null, postgres: null, worker: null };
+  const { ready: _, ...noted } = fresh.ready;
+  writeDevFile(home, { ...noted, pids: nobody, started: nobody });
+  const last = await dev({ worker: false });
+  expect(last.ready.ports).toEqual(fresh.ready.ports);
+  expect(alive(fresh.ready.pids.temporal) || alive(fresh.ready.pids.postgres)).toBe(false);
 });
 
 it('moves from a taken default port, and refuses a taken one that was asked for', async () => {
