@@ -304,7 +304,12 @@ function planForeignKey(ctx: PlanContext, table: Table, node: ConstraintNode, op
     return;
   }
   const skip = (node.skip_validation ?? false) || !(node.is_enforced ?? false);
-  if (!skip && !options.fresh && !ctx.overlay.rowsChange(table) && !ctx.overlay.rowsChange(target))
+  // What this plan adds is not there yet when preflight counts.
+  const live = (of: Table): Table | undefined =>
+    ctx.catalog.tables.find((t) => t.schema === of.schema && t.name === of.name);
+  const there =
+    live(target) !== undefined && columns.every((column) => live(table)?.columns.some((c) => c.name === column));
+  if (there && !skip && !options.fresh && !ctx.overlay.rowsChange(table) && !ctx.overlay.rowsChange(target))
     orphans(ctx, table, target, node, columns, name);
   addNotValid(
     ctx,
