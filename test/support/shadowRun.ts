@@ -11,7 +11,7 @@ import { as, expressionSql, typeText } from '../../plan/sql/ast';
 import { PlanBuilder } from '../../plan/sql/context';
 import { loadParser, parseSql } from '../../plan/sql/parse';
 import { planTypeChange } from '../../plan/sql/shadow';
-import { readCatalog } from '../../postgres/catalog/read';
+import { diffCatalog, fingerprintCatalog } from '../../postgres/catalog/diff';
 import { ident, relation } from '../../postgres/ident';
 
 export interface ShadowPlan {
@@ -148,53 +148,10 @@ export async function undo(client: Client, steps: readonly Step[], reported: Rep
   for (const step of [...steps].reverse()) for (const run of step.undo) await runOne(client, run, reported);
 }
 
-type Plain = Record<string, unknown>;
-const VOLATILE = new Set([
-  'rows',
-  'heapBytes',
-  'totalBytes',
-  'bytes',
-  'nullFraction',
-  'averageWidth',
-  'number',
-  'statements',
-  'database',
-  'source',
-]);
-
-function without(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(without);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value as Plain)
-      .filter(([key]) => !VOLATILE.has(key))
-      .map(([key, inner]) => [key, without(inner)]),
-  );
-}
-
-const byName = (list: unknown): unknown =>
-  Array.isArray(list) ? [...(list as Plain[])].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : list;
-
-/** The catalogue without built-in things; `sorted`: columns by name, for comparing with another order. */
-export async function snapshot(client: Client, sorted = false): Promise<unknown> {
-  const catalog = await readCatalog(client);
-  const plain = without({
-    ...catalog,
-    casts: [],
-    types: catalog.types.filter((t) => t.schema !== 'pg_catalog'),
-    functions: catalog.functions.filter((f) => f.schema !== 'pg_catalog'),
-  }) as Plain;
-  if (!sorted) return plain;
-  const tables = (plain.tables as Plain[]).map((t) => ({
-    ...t,
-    columns: byName(t.columns),
-    constraints: byName(t.constraints),
-    dependents: byName(t.dependents),
-    indexes: byName((t.indexes as Plain[]).map((i) => ({ ...i, columns: [...(i.columns as string[])].sort() }))),
-    triggers: byName(t.triggers),
-  }));
-  return { ...plain, tables };
-}
+/** Every row of every catalogue, schema pgshift aside. */
+export const snapshot = (client: Client): Promise<string[]> => fingerprintCatalog(client);
+export { diffCatalog };
+export const SAME = { added: [], removed: [] };
 
 /** Every row as text, columns by name. */
 export async function rowsOf(

@@ -10,7 +10,7 @@ import { columnPublications } from './publications';
 import { recompiled, recreated } from './dependents';
 import { moveNumbers } from './numbers';
 import { indexStatement } from './rename';
-import { attachIndex, dropIndex, identityAndCluster, QUICK, renameIndex, swapLocks } from './swap';
+import { attachIndex, dropIndex, identityAndCluster, nameIndexColumns, QUICK, renameIndex, swapLocks } from './swap';
 import { reverseSync, runSettings, upAfterSwap, valuesDiffer } from './sync';
 import { steady } from './steady';
 import { addStatistics } from './twins';
@@ -152,6 +152,7 @@ function swapBack(change: Change, down: Formula): TransactionRun {
       : []),
     ...indexes.filter((i) => !i.wanted && i.stays).map((i) => renameIndex(i, i.kept, i.index.name)),
     ...indexes.filter((i) => !i.wanted && !i.stays).flatMap((i) => [...attachIndex(on, i, i.back), ...indexMarks(i)]),
+    ...nameIndexColumns(change, old),
     ...[...change.checks, ...change.foreign].flatMap((item) => [
       renamed(relation(item.on), item.back, item.constraint.name),
       ...comment(`CONSTRAINT ${ident(item.constraint.name)} ON ${relation(item.on)}`, item.constraint.comment),

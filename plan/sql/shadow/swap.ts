@@ -2,7 +2,7 @@
  * The swap: one short transaction under ACCESS EXCLUSIVE. Keeps true: no statement in it reads rows; after it every name that clients and
  * the catalogue knew stands on the new column; the old column has nothing left that could refuse a write.
  */
-import { ident, relation } from '../../model/quote';
+import { ident, literal, relation } from '../../model/quote';
 import { comment, quotedTable, sameTable, tableName } from './change';
 import { columnPublications } from './publications';
 import { recompiled, recreated } from './dependents';
@@ -60,6 +60,7 @@ export function swapStatements(change: Change): string[] {
       : []),
     ...indexes.filter((i) => !i.wanted && i.stays).map((i) => renameIndex(i, i.index.name, i.kept)),
     ...indexes.flatMap((i) => attachIndex(on, i, i.twin)),
+    ...nameIndexColumns(change, shadow),
     ...change.checks.map((item) => renameConstraint(on, item.twin, item.constraint.name)),
     ...change.foreign.map((item) => renameConstraint(relation(item.on), item.twin, item.constraint.name)),
     ...change.statistics.map(
@@ -93,6 +94,22 @@ export function attachIndex(on: string, twin: IndexTwin, built: string): string[
     `ALTER TABLE ${on} ADD CONSTRAINT ${ident(constraint.name)} ${kind} USING INDEX ${ident(built)}${later}`,
     ...comment(`CONSTRAINT ${ident(constraint.name)} ON ${on}`, constraint.comment),
   ];
+}
+
+/**
+ * An index keeps the names that its columns had when it was built (amount, and amount1 for a second one): RENAME COLUMN of the table does
+ * not reach them.
+ */
+export function nameIndexColumns(change: Change, built: string): string[] {
+  if (change.indexes.length === 0) return [];
+  const text = (value: string): string => literal(value).trimStart();
+  const body =
+    `DECLARE r record; BEGIN FOR r IN SELECT i.indexrelid::pg_catalog.regclass AS index, a.attname::pg_catalog.text AS name ` +
+    `FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indexrelid ` +
+    `WHERE i.indrelid = ${text(quotedTable(change))}::pg_catalog.regclass AND pg_catalog.starts_with(a.attname::pg_catalog.text, ${text(built)}) ` +
+    `LOOP EXECUTE pg_catalog.format('ALTER TABLE %s RENAME COLUMN %I TO %I', r.index, r.name, ` +
+    `${text(change.column.name)} || pg_catalog.substr(r.name, pg_catalog.length(${text(built)}) + 1)); END LOOP; END`;
+  return [`DO ${text(body)}`];
 }
 
 /** Marks that hang on an index by number. */
