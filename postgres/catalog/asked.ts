@@ -110,17 +110,25 @@ const OWN_LINE: readonly string[] = [
   'pg_publication_rel',
 ];
 
-/** Does this line explain this change? */
-export function covers(asked: Asked, change: Change, kin: Kinship): boolean {
-  if (asked.kind === 'column') return coversColumn(asked, change, kin);
-  if (isNamed(asked, change.subject)) return asked.sign !== '~' || inAspect(asked, change, kin);
-  if (asked.kind === 'constraint' && asked.sign === '+' && isItsNotNull(asked, change, kin)) return true;
+/**
+ * Fields of the changed row that this line explains; several lines can share a row. A row that is new or gone is explained whole or not at all:
+ * then all its fields are named, or none.
+ */
+export function explains(asked: Asked, change: Change, kin: Kinship): readonly string[] {
+  if (asked.kind === 'column') return ofColumn(asked, change, kin);
+  if (isNamed(asked, change.subject)) return asked.sign === '~' ? ofAspect(asked, change, kin) : change.differs;
+  if (asked.kind === 'constraint' && asked.sign === '+' && isItsNotNull(asked, change, kin)) return change.differs;
   const wholes = kin.wholes(change.subject);
-  if (asked.kind === 'schema') return [...kin.grounds(change.subject)].some((ground) => ground === asked.name);
-  if (![...wholes].some((whole) => isNamed(asked, whole))) return false;
-  if (asked.sign !== '~' || (asked.kind !== 'table' && asked.kind !== 'view')) return true;
-  return change.before !== null && change.after !== null && change.differs.every((field) => OF_PARTS.includes(field));
+  if (asked.kind === 'schema') return kin.grounds(change.subject).has(asked.name) ? change.differs : NOTHING;
+  if (![...wholes].some((whole) => isNamed(asked, whole))) return NOTHING;
+  if (asked.sign !== '~' || (asked.kind !== 'table' && asked.kind !== 'view')) return change.differs;
+  return only(change, OF_PARTS);
 }
+
+const NOTHING: readonly string[] = [];
+
+const only = (change: Change, fields: readonly string[]): readonly string[] =>
+  change.before === null || change.after === null ? NOTHING : change.differs.filter((field) => fields.includes(field));
 
 function isNamed({ kind, name }: Asked, subject: string): boolean {
   const it = plain(subject);
@@ -128,51 +136,44 @@ function isNamed({ kind, name }: Asked, subject: string): boolean {
   return /^(function|procedure|aggregate|routine)$/.test(kind) && !name.includes('(') && it.startsWith(`${name}(`);
 }
 
-function inAspect({ aspect }: Asked, change: Change, kin: Kinship): boolean {
+function ofAspect({ aspect }: Asked, change: Change, kin: Kinship): readonly string[] {
   const known = aspect === null ? undefined : ASPECTS.find(([word]) => word.test(aspect));
-  if (!known) return true;
+  if (!known) return change.differs;
   const [, fields, catalogs] = known;
-  if (catalogs.includes(change.catalog)) return true;
+  if (catalogs.includes(change.catalog)) return change.differs;
   // What a default or a NOT NULL depends on comes and goes with it.
-  if (change.catalog === 'pg_depend') return kin.rows(change.subject).some((row) => catalogs.includes(row.catalog));
-  return change.before !== null && change.after !== null && change.differs.every((field) => fields.includes(field));
+  const follows =
+    change.catalog === 'pg_depend' && kin.rows(change.subject).some((row) => catalogs.includes(row.catalog));
+  return follows ? change.differs : only(change, fields);
 }
 
-function coversColumn(asked: Asked, change: Change, kin: Kinship): boolean {
+function ofColumn(asked: Asked, change: Change, kin: Kinship): readonly string[] {
   const columns = columnsOf(asked, kin);
   const { subject } = change;
-  const isType = asked.sign === '~' && asked.aspect !== null && / -> /.test(asked.aspect);
-  if (isType) {
-    if (change.catalog === 'pg_depend' && reaches(kin.grounds(subject), columns)) return true;
-    const both = change.before !== null && change.after !== null;
-    return both && reaches(kin.grounds(subject), columns) && onlyType(change);
+  if (asked.sign === '~' && asked.aspect !== null && / -> /.test(asked.aspect)) {
+    if (!reaches(kin.grounds(subject), columns)) return NOTHING;
+    return change.catalog === 'pg_depend' ? change.differs : ofType(change);
   }
-  if (columns.has(plain(subject))) return asked.sign !== '~' || inAspect(asked, change, kin);
-  if (isNotNullOf(change, columns)) return asked.sign !== '~' || inAspect(asked, change, kin);
-  const default_ = /^for (.*)$/.exec(plain(subject))?.[1];
-  if (default_ !== undefined && columns.has(default_)) return asked.sign !== '~' || inAspect(asked, change, kin);
-  if (asked.sign === '-') return reaches(kin.wholes(subject), columns);
-  const plainPart = (at: string) => !kin.rows(at).some((row) => isOwnLine(row.catalog, row.fields));
-  return (
-    plainPart(subject) &&
-    reaches(kin.wholes(subject, plainPart), columns) &&
-    (asked.sign === '+' || inAspect(asked, change, kin))
-  );
+  const it = plain(subject);
+  const own = columns.has(it) || columns.has(it.replace(/^for /, '')) || isNotNullOf(change, columns);
+  const part = (at: string) => !kin.rows(at).some((row) => isOwnLine(row.catalog, row.fields));
+  const belongs =
+    asked.sign === '-'
+      ? reaches(kin.wholes(subject), columns)
+      : part(subject) && reaches(kin.wholes(subject, part), columns);
+  if (!own && !belongs) return NOTHING;
+  return asked.sign === '~' ? ofAspect(asked, change, kin) : change.differs;
 }
 
 const isOwnLine = (catalog: string, fields: Readonly<Record<string, unknown>>): boolean =>
   OWN_LINE.includes(catalog) || (catalog === 'pg_constraint' && fields.contype !== 'n');
 
-function onlyType(change: Change): boolean {
-  const fields = OF_TYPE[change.catalog] ?? [];
-  if (!change.differs.every((field) => fields.includes(field))) return false;
+function ofType(change: Change): readonly string[] {
+  const fields = only(change, OF_TYPE[change.catalog] ?? []);
   // An index's text without any expression names only columns, operator classes and options: none of them may differ.
-  const text = String(change.after?.indexprs ?? '');
-  return (
-    !change.differs.includes('indexprs') ||
-    /::|\bWHERE\b/.test(text) ||
-    String(change.after?.indkey).split(',').includes('0')
-  );
+  const isExpression =
+    /::|\bWHERE\b/.test(String(change.after?.indexprs ?? '')) || String(change.after?.indkey).split(',').includes('0');
+  return isExpression ? fields : fields.filter((field) => field !== 'indexprs');
 }
 
 /** The column, and the same column in partitions and inheriting tables. */
@@ -200,14 +201,16 @@ function isNotNullOf(change: Change, columns: ReadonlySet<string>): boolean {
 
 /** A primary key makes its columns NOT NULL. */
 function isItsNotNull(asked: Asked, change: Change, kin: Kinship): boolean {
-  const key = kin.rows(asked.name).find((row) => row.fields.contype === 'p')?.fields;
-  if (!Array.isArray(key?.conkey)) return false;
-  const columns = new Set(key.conkey.map((column) => plain(`${String(key.conrelid)}.${String(column)}`)));
+  // Two rows where a key was exchanged under its name.
+  const keys = kin.rows(asked.name).filter((row) => row.fields.contype === 'p');
+  const columns = new Set(
+    keys.flatMap(({ fields }) =>
+      (fields.conkey as unknown[]).map((c) => plain(`${String(fields.conrelid)}.${String(c)}`)),
+    ),
+  );
   if (change.catalog === 'pg_attribute')
     return change.differs.join() === 'attnotnull' && columns.has(plain(change.subject));
-  const row = change.after ?? change.before;
-  const constraint = change.catalog === 'pg_constraint' ? row : kin.rows(change.subject)[0]?.fields;
-  return (
-    constraint?.contype === 'n' && isNotNullOf({ ...change, catalog: 'pg_constraint', after: constraint }, columns)
-  );
+  if (isNotNullOf(change, columns)) return true;
+  const rows = kin.rows(change.subject).filter((row) => row.catalog === 'pg_constraint');
+  return rows.some(({ catalog, fields }) => isNotNullOf({ ...change, catalog, after: fields }, columns));
 }

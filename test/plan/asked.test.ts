@@ -1,0 +1,25 @@
+/** SchemaPlan.asked explains every difference that the plain SQL makes, and nothing in it is without a difference. */
+import { fingerprintCatalog } from '../../postgres/catalog/diff';
+import { catalogDiffLines } from '../../postgres/catalog/report';
+import { describeVersions, freshDatabase } from '../support/database';
+import { planOn } from '../support/naive';
+import { CASES, SETUP } from './equalCases';
+
+describeVersions('what a plan asks for', (version) => {
+  for (const { name, sql, setup, plain, extra, from } of CASES) {
+    (from === undefined || version >= from ? it : it.skip)(name, async () => {
+      const database = await freshDatabase(version, SETUP);
+      try {
+        const client = await database.client();
+        if (setup) await client.query(setup);
+        const { asked } = await planOn(client, sql, extra);
+        const before = await fingerprintCatalog(client);
+        await database.query(plain ?? sql);
+        const report = catalogDiffLines(before, await fingerprintCatalog(client), asked);
+        expect({ other: report.other, missing: report.missing }).toEqual({ other: [], missing: [] });
+      } finally {
+        await database.drop();
+      }
+    });
+  }
+});
