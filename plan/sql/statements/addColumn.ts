@@ -6,6 +6,7 @@ import { as, sqlOf, stringNode, typeText } from '../ast';
 import { isConstant, isNull, isVolatile } from '../volatility';
 import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
 import { ident, relation, shownRelation } from '../../model/quote';
+import { chooseConstraintName } from '../indexNames';
 import { newColumn } from '../overlay';
 import {
   alterIfExists,
@@ -92,8 +93,14 @@ export function planAddColumn(ctx: PlanContext, table: Table, statement: AlterTa
     parts.constraints[0]?.contype === 'CONSTR_FOREIGN' &&
     bareDefault &&
     !parts.notNull;
-  if (!volatile && (parts.notNull === null || notNullAsIs) && (parts.constraints.length === 0 || onlyReference))
-    return addAsIs(ctx, table, column, sql, parts.constraints[0]);
+  if (!volatile && (parts.notNull === null || notNullAsIs) && (parts.constraints.length === 0 || onlyReference)) {
+    const key = parts.constraints[0];
+    if (key)
+      ctx.asked(
+        `+ constraint ${key.conname ?? chooseConstraintName(ctx, table, [name], 'fkey')} on ${shownRelation(table)}`,
+      );
+    return addAsIs(ctx, table, column, sql, key);
+  }
   addBare(ctx, table, column, parts, {
     withDefault: !volatile,
     notNull: notNullAsIs,

@@ -78,6 +78,7 @@ export function planSetNotNull(ctx: PlanContext, table: Table, column: Column): 
     return;
   }
   planNotNull(ctx, table, column, { phase: 'expand' });
+  ctx.asked(`~ column ${columnLabel(table, column.name)}: set_not_null`);
 }
 
 /** Fill (when `up` says how), constraint, VALIDATE, and before 18 SET NOT NULL. */
