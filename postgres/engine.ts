@@ -88,17 +88,18 @@ export function undoStep(context: StepContext): Promise<StepOutcome> {
   });
 }
 
-/** For each "rows that cannot go back" check of the way back: the counts, without writing anything. */
+/** For each "rows that cannot go back" check of the way back: the counts. Keys go to pgshift.differences; nothing else is written. */
 export async function previewUndo(context: StepContext): Promise<readonly Proof[]> {
   const options = { purpose: 'preview', migration: context.migration, searchPath: context.options.searchPath };
   return withSession(context.target, options, async (session) => {
     const proofs: Proof[] = [];
+    const of = { migration: context.migration, stepId: context.step.id };
     for (const run of context.step.undo) {
       if (run.kind !== 'proof') continue;
       const holds = await session.one<{ holds: boolean | null }>(
         `SELECT (${run.onlyWhen ?? 'true'})::boolean AS holds`,
       );
-      if (holds?.holds === true) proofs.push(...(await previewProof(session, run, context.signal)));
+      if (holds?.holds === true) proofs.push(...(await previewProof(session, of, run, context.signal)));
     }
     return proofs;
   });

@@ -58,6 +58,9 @@ export async function openLanes(work: Work, of: Walked, parallel: number): Promi
   return readLanes(work);
 }
 
+/** Has an earlier attempt of this scope begun? */
+export const hasLanes = async (work: Work): Promise<boolean> => (await readLanes(work)).length > 0;
+
 async function readLanes(work: Work): Promise<Lane[]> {
   const rows = await work.session.rows<Row>(
     `SELECT l.lane, n.nspname::text AS schema, c.relname::text AS name, l.relation::text AS oid, l.filenode::text AS filenode,

@@ -9,9 +9,10 @@ import type { ProofCheck, ProofRun, RelationName } from '../plan/model/steps';
 import { runBatches, StartOver } from './batches';
 import { crashPoint } from './crashPoints';
 import { LISTED } from './differences';
+import type { StepRef } from './fence';
 import { literal } from './ident';
 import { setLocal } from './ladder';
-import { dropLanes } from './lanes';
+import { dropLanes, hasLanes } from './lanes';
 import type { Bound, Range } from './ranges';
 import { heap, highWater, keyJson, nextBound, rangeSql } from './ranges';
 import type { Session } from './session';
@@ -85,13 +86,14 @@ const toProofs = (run: ProofRun, counts: ProofCounts, ranges: number): Proof[] =
 /** Throws ProofFailed (keys listed) under 'refuse'; under 'report' the counts are the answer. */
 export async function runProof(work: Work, run: ProofRun): Promise<WorkResult> {
   let fingerprint = byBytes;
+  // What an earlier proof listed; a proof that goes on behind its checkpoint keeps its list.
+  if (!(await hasLanes(work))) await forgetListed(work.session, work.attempt, run);
   const result = await runBatches(work, {
     table: run.table,
     key: run.key,
     settings: run.settings,
     openEnd: true,
     execute: async (session, range, lane) => {
-      if (lane.position === null) await forgetListed(session, work, run);
       const where = rangeSql('t', run.key, range);
       const table = heap({ table: lane.table, key: run.key });
       const counts = await session
@@ -102,7 +104,7 @@ export async function runProof(work: Work, run: ProofRun): Promise<WorkResult> {
           throw new StartOver('a type has no binary form: rows are compared by their text');
         });
       if (!counts) throw new Problem('Bug', 'a proof gave no counts');
-      await list(session, work, run, range, lane.table, counts);
+      await list(session, work.attempt, run, { range, table: lane.table, counts });
       crashPoint('proof.range', work.context.step.id);
       return { rows: counts.rows, state: { ...lane.state, ...add(fromState(lane.state), counts) } };
     },
@@ -134,37 +136,39 @@ function proofFailed(run: ProofRun, proofs: readonly Proof[]): Problem {
 
 const ruleOf = (run: ProofRun): string => (run.onDiffer === 'refuse' ? 'proof' : 'way-back');
 
-async function forgetListed(session: Session, work: Work, run: ProofRun): Promise<void> {
-  await session.run(`DELETE FROM pgshift.differences WHERE migration_name = $1 AND step_id = $2 AND rule = $3`, [
-    work.attempt.migration,
-    work.attempt.stepId,
-    ruleOf(run),
-  ]);
+/** `table.column` -> `column` */
+const bare = (column: string): string => column.slice(column.lastIndexOf('.') + 1);
+
+type ListedFor = Pick<StepRef, 'migration' | 'stepId'>;
+
+async function forgetListed(session: Session, of: ListedFor, run: ProofRun): Promise<void> {
+  await session.run(
+    `DELETE FROM pgshift.differences WHERE migration_name = $1 AND step_id = $2 AND rule = $3 AND column_name = ANY ($4::text[])`,
+    [of.migration, of.stepId, ruleOf(run), run.checks.map(({ column }) => bare(column))],
+  );
+}
+
+interface Judged {
+  readonly range: Range;
+  readonly table: RelationName;
+  readonly counts: ProofCounts;
 }
 
 /** Keys of the range's bad rows, in the same transaction as the counts; no more than LISTED of a step. */
-async function list(
-  session: Session,
-  work: Work,
-  run: ProofRun,
-  range: Range,
-  table: RelationName,
-  counts: ProofCounts,
-): Promise<void> {
+async function list(session: Session, of: ListedFor, run: ProofRun, { range, table, counts }: Judged): Promise<void> {
   for (const [index, check] of run.checks.entries()) {
     const found = counts.checks[index] ?? NO_COUNTS;
     if (found.remaining + found.differing === 0) continue;
     const where = rangeSql('t', run.key, range);
-    const column = check.column.slice(check.column.lastIndexOf('.') + 1);
     await session.run(
       `INSERT INTO pgshift.differences (migration_name, step_id, table_name, rule, key, column_name, reason)
-       SELECT ${literal(work.attempt.migration)}, ${literal(work.attempt.stepId)}, ${literal(`${run.table.schema}.${run.table.name}`)},
-              ${literal(ruleOf(run))}, ${keyJson(run.key)}, ${literal(column)},
+       SELECT ${literal(of.migration)}, ${literal(of.stepId)}, ${literal(`${run.table.schema}.${run.table.name}`)},
+              ${literal(ruleOf(run))}, ${keyJson(run.key)}, ${literal(bare(check.column))},
               CASE WHEN (${check.remaining}) IS NOT FALSE THEN 'not filled' ELSE 'differs' END
          FROM ${heap({ table, key: run.key })} AS t
         WHERE ${where.text} AND ((${check.remaining}) IS NOT FALSE OR (${check.differing}) IS NOT FALSE)
         LIMIT greatest(0, ${LISTED} - (SELECT count(*) FROM pgshift.differences AS d
-              WHERE d.migration_name = ${literal(work.attempt.migration)} AND d.step_id = ${literal(work.attempt.stepId)}))`,
+              WHERE d.migration_name = ${literal(of.migration)} AND d.step_id = ${literal(of.stepId)}))`,
       where.values,
     );
   }
@@ -173,32 +177,39 @@ async function list(
 const PREVIEW_ROWS = 50_000;
 const PREVIEW_ROWS_PER_BLOCK = 50;
 
-/** Counts without writing anything: how many rows could not go back. */
-export async function previewProof(session: Session, run: ProofRun, signal: AbortSignal): Promise<Proof[]> {
+/**
+ * How many rows could not go back? Their keys are listed; nothing but pgshift.differences is written. `settings` and predicates are the plan's.
+ */
+export async function previewProof(
+  session: Session,
+  of: ListedFor,
+  run: ProofRun,
+  signal: AbortSignal,
+): Promise<Proof[]> {
   let counts: ProofCounts = { rows: 0, checks: [] };
   let ranges = 0;
+  await forgetListed(session, of, run);
   const mark = await highWater(session, run);
   let low: Bound | null = null;
   while (mark !== null) {
     checkSignal(signal);
     const next = await nextBound(session, run, { low, mark, rows: PREVIEW_ROWS, rowsPerBlock: PREVIEW_ROWS_PER_BLOCK });
     if (next === null) break;
-    counts = add(counts, await previewRange(session, run, { low, high: next.high }));
+    counts = add(counts, await previewRange(session, of, run, { low, high: next.high }));
     low = next.high;
     ranges += 1;
   }
   return toProofs(run, counts, ranges);
 }
 
-async function previewRange(session: Session, run: ProofRun, range: Range): Promise<ProofCounts> {
+async function previewRange(session: Session, of: ListedFor, run: ProofRun, range: Range): Promise<ProofCounts> {
   const where = rangeSql('t', run.key, range);
-  return inTransaction(
-    session,
-    async () => {
-      await setLocal(session, run.settings);
-      const sql = countSql(heap(run), run.checks, where.text, byText);
-      return (await session.one<ProofCounts & Record<string, unknown>>(sql, where.values)) ?? { rows: 0, checks: [] };
-    },
-    'READ ONLY',
-  );
+  return inTransaction(session, async () => {
+    await setLocal(session, run.settings);
+    const sql = countSql(heap(run), run.checks, where.text, byText);
+    const counts = await session.one<ProofCounts & Record<string, unknown>>(sql, where.values);
+    if (!counts) throw new Problem('Bug', 'a proof gave no counts');
+    await list(session, of, run, { range, table: run.table, counts });
+    return counts;
+  });
 }

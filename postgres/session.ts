@@ -53,11 +53,16 @@ const DEFAULT_CONNECT_MS = 10_000;
 const DEFAULT_IDLE_IN_TRANSACTION_MS = 60_000;
 const CLOSE_MS = 2_000;
 
+/** The URL for the driver: sslmode means what it means to libpq (the driver's own reading turns `require` into `verify-full`). */
+export function connectionString({ url }: Target): string {
+  return /[?&]sslmode=/.test(url) && !/[?&]uselibpqcompat=/.test(url) ? `${url}&uselibpqcompat=true` : url;
+}
+
 /** host:port/database of a URL, for people; never user or password. Unreadable URLs are InvalidConfig and not shown. */
 export function addressOf(target: Target): { where: string; role: string } {
   try {
     // Not connected: the driver's own reading of the URL, environment and all.
-    const { host, port, database, user } = new Client({ connectionString: target.url });
+    const { host, port, database, user } = new Client({ connectionString: connectionString(target) });
     const role = user ?? 'postgres';
     return { where: `${host}:${port}/${database ?? role}`, role };
   } catch {
@@ -70,7 +75,7 @@ export async function openSession(target: Target, options: SessionOptions): Prom
   const { where, role } = addressOf(target);
   const peer: Peer = { name: target.name, where, role };
   const client = new Client({
-    connectionString: target.url,
+    connectionString: connectionString(target),
     application_name: ['pgshift', options.migration, options.purpose].filter(Boolean).join('/').slice(0, 63),
     connectionTimeoutMillis: options.connectTimeoutMs ?? DEFAULT_CONNECT_MS,
     keepAlive: true,

@@ -9,13 +9,14 @@ import { readBrakes } from './brakes';
 import { pause } from './ladder';
 import type { Session } from './session';
 import { openSession } from './session';
-import type { ThrottleLimits } from './types';
+import type { Target, ThrottleLimits } from './types';
 import type { Work } from './work';
 import { tell } from './work';
 import type { RelationName } from '../plan/model/steps';
 
 const LOOK_MS = 50;
 const STALE_AFTER = 3;
+const REACH_MS = 2_000;
 
 export interface Throttle {
   /** Waits while a brake is on. Throws AbortError. */
@@ -48,12 +49,7 @@ export async function startThrottle(work: Work, tables: readonly RelationName[])
   const { throttle: limits, appP95 } = work.context.options;
   if (limits === null) return freely;
   const watcher = await work.open('throttle');
-  const replicas = await Promise.all(
-    work.context.target.replicas.map((replica) =>
-      openSession(replica, { purpose: 'throttle', migration: work.context.migration }).catch(() => null),
-    ),
-  );
-  const throttle = new Reading(work, limits, { observer: watcher, replicas, tables, limits, appP95 });
+  const throttle = new Reading(work, limits, { observer: watcher, tables, limits, appP95 });
   await throttle.read();
   return throttle;
 }
@@ -65,6 +61,7 @@ class Reading implements Throttle {
   readonly #memory: BrakeMemory = {};
   readonly #throttled: Record<string, number> = {};
   readonly #cancelled = new Set<number>();
+  readonly #replicas = new Map<string, Session>();
   readonly #running = new Set<number>();
   #looker: Promise<void> | null = null;
   #reading: Promise<void> | null = null;
@@ -72,7 +69,7 @@ class Reading implements Throttle {
   constructor(
     private readonly work: Work,
     private readonly limits: ThrottleLimits,
-    private readonly sources: BrakeSources,
+    private readonly sources: Omit<BrakeSources, 'replicas'>,
   ) {}
 
   get reason(): string | null {
@@ -89,13 +86,25 @@ class Reading implements Throttle {
 
   async read(): Promise<void> {
     try {
-      const { brake, readings } = await readBrakes(this.sources, this.#memory);
+      const replicas = await Promise.all(this.work.context.target.replicas.map((replica) => this.#reach(replica)));
+      const { brake, readings } = await readBrakes({ ...this.sources, replicas }, this.#memory);
       this.#brake = brake;
       this.#readings = readings;
       this.#readAt = performance.now();
     } catch {
       // Left as it was; staleness turns it into a reason by itself.
     }
+  }
+
+  /** A standby that restarted is found again; one that does not answer is null: unknown. */
+  async #reach(replica: Target): Promise<Session | null> {
+    const open = this.#replicas.get(replica.name);
+    if (open && !open.lost) return open;
+    const options = { purpose: 'throttle', migration: this.work.context.migration, connectTimeoutMs: REACH_MS };
+    const session = await openSession(replica, options).catch(() => null);
+    if (session) this.#replicas.set(replica.name, session);
+    else this.#replicas.delete(replica.name);
+    return session;
   }
 
   /** One reading at a time, and no older than asked for. */
@@ -163,7 +172,6 @@ class Reading implements Throttle {
     this.#running.clear();
     await this.#looker;
     await this.#reading;
-    const sessions: (Session | null)[] = [...this.sources.replicas];
-    await Promise.all(sessions.map((session) => session?.close()));
+    await Promise.all([...this.#replicas.values()].map((session) => session.close()));
   }
 }
