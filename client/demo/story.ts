@@ -28,6 +28,7 @@ import { judge } from './judge';
 import type { Seen } from './judge';
 import type { DemoPart } from './claims';
 import { planText } from './planText';
+import type { ShownPlan } from './planText';
 import { readShape } from './shape';
 import type { Shape } from './shape';
 import type { Stage } from './stage';
@@ -78,7 +79,8 @@ class SchemaStory {
     const before = await fingerprintCatalog(client);
     terminal.note('\nThe change, as it would be written for an idle database, and why it is not run like that:');
     for (const { sql, why } of stage.change.statements) terminal.note(`  ${sql};\n    ${why}`);
-    terminal.note(`\n${await this.#plan()}\n`);
+    const { plan, text } = await this.#plan();
+    terminal.note(`\n${text}\n`);
     terminal.note(
       `a writer of its own process reads, updates, inserts and deletes: ${BASELINE_MS / 1000} s for its baseline`,
     );
@@ -94,6 +96,7 @@ class SchemaStory {
     const report = await readReport(this.temporal, this.#id);
     const contracted = await this.#shape();
     const held = await writer.check();
+    const inHold = await fingerprintCatalog(client);
 
     writer.period('rollback');
     await this.#signal('rollback', { reason: 'the demo takes it back' });
@@ -109,7 +112,8 @@ class SchemaStory {
       shapeAfter: await this.#shape(),
       held,
       taken,
-      catalogue: { before, after },
+      asked: plan.asked,
+      catalogue: { before, inHold, after },
       periods: await writer.stop(),
       link: this.temporal.url(this.#id),
       seconds: (Date.now() - began) / 1000,
@@ -118,7 +122,7 @@ class SchemaStory {
   }
 
   /** The steps, as `pgshift plan` shows them. */
-  async #plan(): Promise<string> {
+  async #plan(): Promise<ShownPlan> {
     return planText(validatePlan(this.#planInput()), await readCatalog(this.client), this.terminal.errorColors);
   }
 
