@@ -9,7 +9,7 @@ import type { SearchAttributePair } from '@temporalio/common';
 import { Problem } from '../plan/model/errors';
 import type { Kind } from '../plan/model/plan';
 import { createLines, missingSearchAttributes } from '../worker/searchAttributes';
-import { isNoAnswer, isNotFound, problemOfTemporal, unreachable } from './temporalFailure';
+import { isNoAnswer, isNotFound, isNotReady, problemOfTemporal, unreachable } from './temporalFailure';
 
 const CONNECT_MS = 5_000;
 const CALL_MS = 10_000;
@@ -220,7 +220,7 @@ export class Temporal {
     } catch (error) {
       if (isNotFound(error)) return this.#fail(error);
       // A query that the worker refuses (an old run, a bundle without it) is as good as none: visibility still knows.
-      if (isNoAnswer(error) || (error instanceof Error && /Query/.test(error.name))) return null;
+      if (isNoAnswer(error) || isNotReady(error) || (error instanceof Error && /Query/.test(error.name))) return null;
       return this.#fail(error);
     }
   }

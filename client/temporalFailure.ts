@@ -23,7 +23,17 @@ const record = (value: unknown): Readonly<Record<string, unknown>> =>
 const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
 
 /** Numbers of gRPC; the client library wraps them in errors of its own. */
-const GRPC = { cancelled: 1, exhausted: 8, deadline: 4, notFound: 5, alreadyExists: 6, denied: 7, unauthenticated: 16, unavailable: 14 } as const;
+const GRPC = {
+  cancelled: 1,
+  exhausted: 8,
+  deadline: 4,
+  notFound: 5,
+  alreadyExists: 6,
+  denied: 7,
+  precondition: 9,
+  unauthenticated: 16,
+  unavailable: 14,
+} as const;
 
 /** The innermost application failure of a chain of causes. */
 export function applicationFailure(error: unknown): Shape | null {
@@ -54,6 +64,9 @@ export function problemOfFailure(failure: Shape): Problem {
 export const isNotFound = (error: unknown): boolean =>
   shape(error).name === 'WorkflowNotFoundError' || shape(error).code === GRPC.notFound;
 
+/** Not in a state to be asked: no poller, or no task has run yet. */
+export const isNotReady = (error: unknown): boolean => grpcCode(error) === GRPC.precondition;
+
 /** Nobody answered in time: no worker polls, or none is quick enough. */
 export function isNoAnswer(error: unknown): boolean {
   for (let at = shape(error), depth = 0; depth < 5; at = shape(at.cause), depth += 1) {
@@ -69,6 +82,15 @@ export function isNoAnswer(error: unknown): boolean {
     if (at.cause === undefined || at.cause === null) return false;
   }
   return false;
+}
+
+/** The server's own sentence: the client library wraps it in one of its own. */
+function detailsOf(error: unknown): string {
+  for (let at = shape(error), depth = 0; depth < 5; at = shape(at.cause), depth += 1) {
+    if (typeof at.code === 'number' && text(at.details) !== undefined) return redact(String(at.details));
+    if (at.cause === undefined || at.cause === null) break;
+  }
+  return redact(text(shape(error).message) ?? '');
 }
 
 function grpcCode(error: unknown): number | null {
@@ -88,8 +110,8 @@ export const unreachable = (address: string, detail = ''): Problem =>
 export function problemOfTemporal(error: unknown, address = 'its address'): Problem | null {
   const failure = applicationFailure(error);
   if (failure !== null) return problemOfFailure(failure);
-  const { name, message } = shape(error);
-  const said = redact(text(message) ?? '');
+  const { name } = shape(error);
+  const said = detailsOf(error);
   if (name === 'WorkflowExecutionAlreadyStartedError')
     return new Problem('NameInUse', 'a run of this id is open', { hint: 'look at it: pgshift status' });
   if (isNotFound(error)) return new Problem('NoSuchRun', 'no such run');

@@ -137,12 +137,13 @@ export async function start(context: Context, [file = '']: readonly string[], op
     });
     const started = { id, runId, database, name, url: temporal.url(id), next: `pgshift watch ${options.id ?? name}` };
     announce(context, started, options.watch === true);
-    if (!(await temporal.hasWorker()))
+    const worked = await temporal.hasWorker();
+    if (!worked)
       terminal.note(
         `warning: no worker polls task queue ${temporal.settings.taskQueue}; the run waits for one (pgshift worker)`,
       );
     if (options.watch) return await followAndReport(context, temporal, id, options.until ?? 'hold');
-    const early = await earlyEnd(temporal, id, runId);
+    const early = worked ? await earlyEnd(temporal, id, runId) : null;
     if (early !== null) throw early;
   } catch (error) {
     if (!options.ifNeeded || !isProblem(error) || error.code !== 'AlreadyApplied') throw error;

@@ -1,16 +1,14 @@
-/** `pgshift worker`: the production process; worker/ runs it, until it is told to stop. */
+/** `pgshift worker`: the production process; worker/main runs it, until it is told to stop. */
+import { runWorker } from '../../worker/main';
 import type { Context } from '../context';
-import { part } from '../parts';
 
-interface WorkerOptions {
-  readonly config?: string;
-  readonly taskQueue?: string;
-}
-
-export async function worker(context: Context, _args: readonly string[], flags: { taskQueue?: string }): Promise<void> {
-  const runWorker = await part<(options: WorkerOptions) => Promise<void>>('worker/worker', 'runWorker');
+export async function worker(
+  context: Context,
+  _args: readonly string[],
+  { taskQueue }: { readonly taskQueue?: string },
+): Promise<void> {
   await runWorker({
-    ...(context.configFile === undefined ? {} : { config: context.configFile }),
-    ...(flags.taskQueue === undefined ? {} : { taskQueue: flags.taskQueue }),
+    ...(context.configFile === undefined ? {} : { file: context.configFile }),
+    ...(taskQueue === undefined ? {} : { flags: { taskQueue } }),
   });
 }

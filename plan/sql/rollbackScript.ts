@@ -4,7 +4,7 @@
  * lock has a timeout; an attempt that still runs somewhere commits nothing more (its epoch is over before anything else happens).
  */
 import { ident, literal, relation } from '../model/quote';
-import type { SchemaPlan, Step, StepRun, TransactionRun } from '../model/steps';
+import type { ProofRun, SchemaPlan, Step, StepRun, TransactionRun } from '../model/steps';
 
 export interface ScriptInput {
   readonly plan: SchemaPlan;
@@ -41,12 +41,57 @@ const transaction = (run: TransactionRun): string[] =>
 /** Every character of a comment on lines of its own. */
 const comment = (text: string): string[] => text.split('\n').map((line) => `-- ${line}`);
 
+/** A part that has nothing to do where its step never happened, or is taken back already. */
+const only = (condition: string | undefined, part: readonly string[]): string[] =>
+  condition === undefined
+    ? [...part]
+    : [`SELECT (${condition}) AS pgshift_due \\gset`, '\\if :pgshift_due', ...part, '\\endif'];
+
+const stop = (message: string): string =>
+  `DO ${literal(`BEGIN RAISE EXCEPTION ${literal(message).trim()}; END`).trim()};`;
+
+/** Rows that cannot go back stop the script; `report` ones only until a person says that they may be lost. */
+function proof(run: ProofRun): string[] {
+  return run.checks.flatMap((check) => {
+    const message = `rows of ${check.column} cannot go back as they are`;
+    const refusal = stop(
+      `${message}; look at them first${run.onDiffer === 'report' ? ', then run with --set accept_loss=1' : ''}`,
+    );
+    return [
+      'BEGIN;',
+      ...settings(run.settings),
+      `SELECT count(*) AS pgshift_rows, count(*) > 0 AS pgshift_differ FROM ${relation(run.table)} AS t WHERE (${check.remaining}) OR (${check.differing}) \\gset`,
+      'COMMIT;',
+      '\\if :pgshift_differ',
+      `\\warn :pgshift_rows ${literal(message).trim()}`,
+      ...(run.onDiffer === 'report' ? ['\\if :{?accept_loss}', '\\else', refusal, '\\endif'] : [refusal]),
+      '\\endif',
+    ];
+  });
+}
+
+/** Steps that a living worker might still run are closed to it; steps that were begun are marked as going back. */
+const fence = (plan: SchemaPlan, name: string): string[] =>
+  plan.steps.length === 0
+    ? []
+    : [
+        'INSERT INTO pgshift.steps (migration_name, step_id, phase, status, epoch) VALUES',
+        plan.steps
+          .map((step) => `  (${name}, ${literal(step.id).trim()}, ${literal(step.phase).trim()}, 'undoing', 1)`)
+          .join(',\n'),
+        "  ON CONFLICT (migration_name, step_id) DO UPDATE SET status = 'undoing', epoch = steps.epoch + 1;",
+        `UPDATE pgshift.lanes SET epoch = epoch + 1 WHERE migration_name = ${name};`,
+      ];
+
 function lines(run: StepRun): string[] {
   switch (run.kind) {
     case 'transaction':
       return transaction(run);
     case 'create-index':
-      return [`DROP INDEX CONCURRENTLY IF EXISTS ${relation(run.index)};`, terminated(run.statement)];
+      return only(run.onlyWhen, [
+        `DROP INDEX CONCURRENTLY IF EXISTS ${relation(run.index)};`,
+        terminated(run.statement),
+      ]);
     case 'drop-index':
       return [`DROP INDEX CONCURRENTLY IF EXISTS ${relation(run.index)};`];
     case 'autocommit':
@@ -60,10 +105,7 @@ function lines(run: StepRun): string[] {
     case 'insert-select':
       return inTransaction([...settings(run.settings), terminated(run.statement.replaceAll('$RANGE', 'true'))]);
     case 'proof':
-      return run.checks.flatMap((check) => [
-        ...comment(`rows of ${check.column} that cannot go back as they are: look before going on`),
-        `SELECT count(*) AS "cannot go back" FROM ${relation(run.table)} AS t WHERE (${check.remaining}) OR (${check.differing});`,
-      ]);
+      return only(run.onlyWhen, proof(run));
     case 'duplicates':
     case 'archive':
       return [];
@@ -91,10 +133,10 @@ export function rollbackScript({ plan, begun, searchPath = ['public'] }: ScriptI
     '\\set ON_ERROR_STOP on',
     `SET search_path = ${searchPath.map(ident).join(', ')};`,
     `SET lock_timeout = '${LOCK_TIMEOUT}';`,
+    'SET client_min_messages = warning;',
     '',
     ...comment('An attempt that still runs somewhere commits nothing from here on.'),
-    `UPDATE pgshift.steps SET epoch = epoch + 1 WHERE migration_name = ${name};`,
-    `UPDATE pgshift.lanes SET epoch = epoch + 1 WHERE migration_name = ${name};`,
+    ...inTransaction(fence(plan, name)),
     ...steps.flatMap(stepLines),
     '',
     ...inTransaction([
