@@ -10,7 +10,16 @@ import { columnPublications } from './publications';
 import { recompiled, recreated } from './dependents';
 import { moveNumbers } from './numbers';
 import { indexStatement } from './rename';
-import { attachIndex, dropIndex, identityAndCluster, nameIndexColumns, QUICK, renameIndex, swapLocks } from './swap';
+import {
+  attachIndex,
+  dropIndex,
+  identityAndCluster,
+  nameIndexColumns,
+  notNullName,
+  QUICK,
+  renameIndex,
+  swapLocks,
+} from './swap';
 import { reverseSync, runSettings, upAfterSwap, valuesDiffer } from './sync';
 import { steady } from './steady';
 import { addStatistics } from './twins';
@@ -47,6 +56,9 @@ export function backRuns(change: Change, down: Formula, key: readonly KeyColumn[
   ];
 }
 
+/** Of the old column: what this plan only asks for does not come back. */
+const wasNotNull = (change: Change): Change['notNull'] => (change.notNull?.wanted ? null : change.notNull);
+
 const locked = (change: Change, statements: readonly string[], long = false): TransactionRun => ({
   kind: 'transaction',
   lockFirst: long ? [] : swapLocks(change),
@@ -72,8 +84,8 @@ function misfits(change: Change, key: readonly KeyColumn[] | null): ProofRun {
         newImage: `ROW(${change.to.name === 'numeric' ? up : visible})`,
       },
     ],
-    onDiffer: change.notNull ? 'refuse' : 'report',
-    message: change.notNull
+    onDiffer: wasNotNull(change) ? 'refuse' : 'report',
+    message: wasNotNull(change)
       ? `rows of ${change.label} have no valid value for ${change.from.text}, and the column is NOT NULL: correct them first`
       : `rows of ${change.label} have no valid value for ${change.from.text} and become NULL`,
     onlyWhen: swapped(change),
@@ -89,7 +101,7 @@ function strict(change: Change, down: Formula): TransactionRun {
   const on = quotedTable(change);
   const fresh = (table: string, name: string): string =>
     `ALTER TABLE ${table} DROP CONSTRAINT IF EXISTS ${ident(name)}`;
-  const { notNull } = change;
+  const notNull = wasNotNull(change);
   const rule =
     change.ctx.catalog.serverVersion >= 180000
       ? `NOT NULL ${ident(change.old)}`
@@ -112,8 +124,9 @@ function strict(change: Change, down: Formula): TransactionRun {
 }
 
 function validates(change: Change): TransactionRun[] {
+  const notNull = wasNotNull(change);
   const items = [
-    ...(change.notNull ? [{ on: quotedTable(change), name: change.notNull.back, wanted: true }] : []),
+    ...(notNull ? [{ on: quotedTable(change), name: notNull.back, wanted: true }] : []),
     ...[...change.checks, ...change.foreign].map((item) => ({
       on: relation(item.on),
       name: item.back,
@@ -126,7 +139,8 @@ function validates(change: Change): TransactionRun[] {
 }
 
 function swapBack(change: Change, down: Formula): TransactionRun {
-  const { column, ctx, indexes, notNull, old, shadow } = change;
+  const { column, ctx, indexes, old, shadow } = change;
+  const notNull = wasNotNull(change);
   const on = quotedTable(change);
   const modern = ctx.catalog.serverVersion >= 180000;
   const alter = (action: string): string => `ALTER TABLE ${on} ${action}`;
@@ -146,10 +160,8 @@ function swapBack(change: Change, down: Formula): TransactionRun {
     alter(`RENAME COLUMN ${ident(old)} TO ${ident(column.name)}`),
     ...(notNull && !modern ? [alter(`ALTER COLUMN ${ident(column.name)} SET NOT NULL`)] : []),
     ...moveNumbers(change, shadow, column.name, change.from),
-    ...(notNull ? [alter(`ALTER COLUMN ${ident(shadow)} DROP NOT NULL`)] : []),
-    ...(notNull
-      ? [modern && notNull.constraint ? renamed(on, notNull.back, notNull.constraint.name) : dropped(on, notNull.back)]
-      : []),
+    ...(change.notNull ? [alter(`ALTER COLUMN ${ident(shadow)} DROP NOT NULL`)] : []),
+    ...(notNull ? [modern ? renamed(on, notNull.back, notNullName(change)) : dropped(on, notNull.back)] : []),
     ...indexes.filter((i) => !i.wanted && i.stays).map((i) => renameIndex(i, i.kept, i.index.name)),
     ...indexes.filter((i) => !i.wanted && !i.stays).flatMap((i) => [...attachIndex(on, i, i.back), ...indexMarks(i)]),
     ...nameIndexColumns(change, old),

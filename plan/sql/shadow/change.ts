@@ -61,7 +61,13 @@ export interface Change {
   /** Both ways: of this table to others, of others to this one. */
   readonly foreign: readonly ConstraintTwin[];
   /** 18 on: the constraint's name; before: null although the column is NOT NULL. */
-  readonly notNull: { readonly constraint: Constraint | null; readonly twin: string; readonly back: string } | null;
+  readonly notNull: {
+    readonly constraint: Constraint | null;
+    readonly twin: string;
+    readonly back: string;
+    /** Asked for by this plan: the visible column takes NULLs until the swap, and again after a way back. */
+    readonly wanted: boolean;
+  } | null;
   readonly statistics: readonly { readonly statistics: Statistics; readonly twin: string }[];
   readonly triggers: readonly Trigger[];
   readonly policies: readonly Table['policies'][number][];
@@ -101,8 +107,8 @@ export function collectParts(
   const constraintTwin = (constraint: Constraint): ConstraintTwin => ({
     constraint,
     on: bareName(constraint.table),
-    twin: ctx.names.make('con', constraint.table.schema, constraint.table.name, constraint.name),
-    back: ctx.names.make('bak', constraint.table.schema, constraint.table.name, constraint.name),
+    twin: ctx.names.make('twincon', constraint.table.schema, constraint.table.name, constraint.name),
+    back: ctx.names.make('backcon', constraint.table.schema, constraint.table.name, constraint.name),
   });
   const mine = of(table.constraints);
   const incoming = table.incoming.filter((c) => c.references?.columns.includes(name));
@@ -112,9 +118,9 @@ export function collectParts(
   return {
     indexes: of(table.indexes).map((index) => ({
       index,
-      twin: named('idx', index.name),
-      kept: named('old', index.name),
-      back: named('bak', index.name),
+      twin: named('twinidx', index.name),
+      kept: named('keptidx', index.name),
+      back: named('backidx', index.name),
       constraint:
         table.constraints.find((c) => c.name === index.constraint && (c.type === 'primary' || c.type === 'unique')) ??
         null,
@@ -125,14 +131,25 @@ export function collectParts(
     foreign: foreign
       .filter((c, i) => foreign.findIndex((o) => o.name === c.name && sameTable(o.table, c.table)) === i)
       .map(constraintTwin),
-    notNull: column.notNull ? { constraint: notNull, twin: named('nn', name), back: named('bnn', name) } : null,
-    statistics: of(table.statistics).map((statistics) => ({ statistics, twin: named('sta', statistics.name) })),
+    notNull: column.notNull
+      ? {
+          constraint: notNull,
+          twin: named('twinnn', name),
+          back: named('backnn', name),
+          wanted: !wasNotNull(ctx, table, name) && !notNull,
+        }
+      : null,
+    statistics: of(table.statistics).map((statistics) => ({ statistics, twin: named('twinsta', statistics.name) })),
     triggers: of(table.triggers),
     policies: of(table.policies),
     rules: of(table.rules),
     sequence: owned ? (ctx.catalog.sequences.find((s) => sameTable(s, owned)) ?? null) : null,
   };
 }
+
+/** In the database as it is, before this plan. */
+const wasNotNull = (ctx: PlanContext, table: RelationName, column: string): boolean =>
+  ctx.catalog.tables.find((t) => sameTable(t, table))?.columns.find((c) => c.name === column)?.notNull ?? false;
 
 export const sameTable = (a: RelationName, b: RelationName): boolean => a.schema === b.schema && a.name === b.name;
 

@@ -3,8 +3,10 @@
  * the other way round during the hold. Pure: catalogue and statement in, steps out.
  */
 import { ident, relation, shown, shownRelation } from '../../model/quote';
+import { as } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { batchKey, lockTarget, transaction } from '../statements/shared';
+import { askForNulls } from '../statements/setNotNull';
 import { backRuns } from './back';
 import { collectParts, columnName, quotedTable, typeOfColumn } from './change';
 import { tellDependents, viewsOn } from './dependents';
@@ -87,6 +89,9 @@ export function planTypeChange(ctx: PlanContext, table: Table, column: Column, o
 }
 
 function tell(change: Change): void {
+  const { node } = change.transforms.up;
+  if (change.notNull?.wanted && (as(node, 'ColumnRef') || as(as(node, 'TypeCast')?.arg, 'ColumnRef')))
+    askForNulls(change.ctx, change.table, change.column);
   const { column, ctx, from, sequence, to } = change;
   tellDependents(change);
   ctx.asked(`~ column ${change.label}: ${from.text} -> ${to.text}`);

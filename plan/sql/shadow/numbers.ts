@@ -36,7 +36,7 @@ function moveIdentity(change: Change, from: string, to: string, type: TypeRef): 
   const { column, ctx, sequence } = change;
   if (!sequence || column.identity === null) return [];
   const table = quotedTable(change);
-  const aside = ctx.names.make('seq', sequence.schema, sequence.name);
+  const aside = ctx.names.make('oldseq', sequence.schema, sequence.name);
   const name = relation(sequence);
   const asideName = relation({ schema: sequence.schema, name: aside });
   return [

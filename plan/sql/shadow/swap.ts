@@ -5,6 +5,8 @@
 import { ident, literal, relation } from '../../model/quote';
 import { comment, quotedTable, sameTable, tableName } from './change';
 import { columnPublications } from './publications';
+import { postgresName } from '../names';
+import { constraintTaken } from '../statements/shared';
 import { recompiled, recreated } from './dependents';
 import { moveNumbers } from './numbers';
 import { forwardSync, reverseSync } from './sync';
@@ -50,11 +52,11 @@ export function swapStatements(change: Change): string[] {
     // A valid CHECK (15 to 17) saves the scan.
     ...(change.notNull && !modern ? [alter(`ALTER COLUMN ${ident(column.name)} SET NOT NULL`)] : []),
     ...moveNumbers(change, old, column.name, change.to),
-    ...(change.notNull ? [alter(`ALTER COLUMN ${ident(old)} DROP NOT NULL`)] : []),
+    ...(change.notNull && !change.notNull.wanted ? [alter(`ALTER COLUMN ${ident(old)} DROP NOT NULL`)] : []),
     ...(change.notNull
       ? [
-          modern && change.notNull.constraint
-            ? renameConstraint(on, change.notNull.twin, change.notNull.constraint.name)
+          modern
+            ? renameConstraint(on, change.notNull.twin, notNullName(change))
             : alter(`DROP CONSTRAINT ${ident(change.notNull.twin)}`),
         ]
       : []),
@@ -74,6 +76,13 @@ export function swapStatements(change: Change): string[] {
     ...(table.triggers.length > 0 || ctx.catalog.functions.length > 0 ? recompiled(change) : []),
   ];
 }
+
+/** As it was called, or as Postgres would call it. */
+export const notNullName = (change: Change): string =>
+  change.notNull?.constraint?.name ??
+  postgresName(change.table.name, change.column.name, 'not_null', (n) =>
+    constraintTaken(change.ctx, change.table.schema, n),
+  );
 
 /** A constraint's index goes with its constraint. */
 export const dropIndex = (on: string, twin: IndexTwin): string =>

@@ -77,7 +77,9 @@ export function planSetNotNull(ctx: PlanContext, table: Table, column: Column): 
     });
     return;
   }
-  planNotNull(ctx, table, column, { phase: 'expand' });
+  // The type change puts it on the shadow, with the values that `up` makes; the visible column may hold NULLs until the swap.
+  if (ctx.retyped(table, column.name)) ctx.overlay.changeColumn(table, column.name, { notNull: true });
+  else planNotNull(ctx, table, column, { phase: 'expand' });
   ctx.asked(`~ column ${columnLabel(table, column.name)}: set_not_null`);
 }
 
@@ -95,7 +97,7 @@ export function planNotNull(ctx: PlanContext, table: Table, column: Column, opti
   ctx.overlay.changeColumn(table, column.name, { notNull: true });
 }
 
-function askForNulls(ctx: PlanContext, table: Table, column: Column): void {
+export function askForNulls(ctx: PlanContext, table: Table, column: Column): void {
   const label = columnLabel(table, column.name);
   ctx.preCheck({
     count: `SELECT count(*) FROM ${relation(table)} WHERE ${ident(column.name)} IS NULL`,
