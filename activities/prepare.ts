@@ -183,11 +183,30 @@ async function claimedBefore(session: Session, name: string, tools: Tools): Prom
 async function refuseUsedName(session: Session, given: SchemaMigrationPlan): Promise<void> {
   if ((await installedVersion(session)) === null) return;
   const row = await findMigration(session, given.name);
+  if (row?.status === 'running' || row?.status === 'pending') {
+    const { workflowId, runId } = row;
+    throw await nameInUse(given, { workflowId: workflowId ?? '', runId: runId ?? '' });
+  }
   if (row?.status !== 'completed') return;
   if (row.checksum === checksumOf(given.sql ?? ''))
     throw new Problem('AlreadyApplied', `${given.name} was completed at ${row.appliedAt ?? 'an unknown time'}`);
   throw new Problem('ChecksumMismatch', `${given.name} was completed with other text`, {
     details: { stored: row.checksum },
+  });
+}
+
+interface Holder {
+  readonly workflowId: string;
+  readonly runId: string;
+}
+
+async function nameInUse(given: SchemaMigrationPlan, holder: Holder): Promise<Problem> {
+  if (!(await isClosed(holder)))
+    return new Problem('NameInUse', `${given.name} is running as ${holder.workflowId}`, { details: { ...holder } });
+  // Terminated from outside, it could not clean up: what it left must be taken back before the name may run again.
+  return new Problem('NameInUse', `${given.name} was begun by a run that was terminated`, {
+    hint: `take back what it left, then start again: pgshift rollback ${given.database}/${given.name}`,
+    details: { ...holder },
   });
 }
 
@@ -206,21 +225,13 @@ async function claim(session: Session, given: SchemaMigrationPlan, plan: SchemaP
     await claimName(session, request);
   } catch (error) {
     if (!isProblem(error) || error.code !== 'NameInUse') throw error;
-    const holder = {
-      workflowId: String(error.details['workflowId'] ?? ''),
-      runId: String(error.details['runId'] ?? ''),
-    };
-    if (!(await isClosed(holder))) throw error;
-    // Terminated from outside, it could not clean up: what it left must be taken back before the name may run again.
-    throw new Problem('NameInUse', `${given.name} was begun by a run that was terminated`, {
-      hint: `take back what it left, then start again: pgshift rollback ${given.database}/${given.name}`,
-      details: error.details,
-    });
+    const { workflowId, runId } = error.details;
+    throw await nameInUse(given, { workflowId: String(workflowId ?? ''), runId: String(runId ?? '') });
   }
 }
 
 /** Is the chain of runs that holds the name over? Unknown is no. */
-export async function isClosed(holder: { workflowId: string; runId: string }): Promise<boolean> {
+export async function isClosed(holder: Holder): Promise<boolean> {
   try {
     const { status, raw } = await Context.current().client.workflow.getHandle(holder.workflowId).describe();
     return status.name !== 'RUNNING' || raw.workflowExecutionInfo?.firstRunId !== holder.runId;

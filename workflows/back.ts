@@ -17,15 +17,20 @@ function optionsFor(run: Run) {
   return { throttle, lockTimeout, lockBudget, searchPath };
 }
 
-/** Tries until it works or a person leaves it out. The way back is never given up silently. */
-async function insist<T>(run: Run, target: string, work: () => Promise<T>): Promise<T | null> {
+/** Tries until it works, or a person leaves it out where that is possible. The way back is never given up silently. */
+async function insist<T>(
+  run: Run,
+  target: string,
+  work: () => Promise<T>,
+  takes: readonly ('retry' | 'skip')[] = ['retry', 'skip'],
+): Promise<T | null> {
   for (;;) {
     try {
       return await work();
     } catch (error) {
       const { code, message, hint } = failed(error);
       run.state.lastError = { code, message, hint };
-      if ((await askHelp(run, target, ['retry', 'skip'], { code, message, hint })) === 'skip') return null;
+      if ((await askHelp(run, target, takes, { code, message, hint })) === 'skip') return null;
       run.show('rolling_back');
     }
   }
@@ -53,21 +58,26 @@ async function mayGoBack(run: Run): Promise<boolean> {
   return s.inbox.gates['rollback']?.verdict === 'approved';
 }
 
-async function undoAll(run: Run): Promise<void> {
+/**
+ * Takes back what stands, in chunks. Only before the first of them has gone back may a person leave it, and only in the hold: then the change stays
+ * whole (answers false). Later the steps below rest on those above: leaving one out would break what clients use.
+ */
+async function undoAll(run: Run): Promise<boolean> {
   const s = run.state;
+  let untouched = s.contractedAt !== null;
   for (let rest = standing(run); rest.length > 0; rest = standing(run)) {
-    const chunk = rest.slice(0, AT_ONCE);
+    const chunk = rest.slice(0, untouched ? 1 : AT_ONCE);
     const ids = chunk.filter((step) => step.undo).map((step) => step.id);
     const first = ids[0];
     if (first !== undefined) {
       s.step = first;
       run.show('rolling_back');
       const title = ids.length === 1 ? `take back ${first}` : `take back ${first} to ${ids.at(-1) ?? ''}`;
-      const outcome = await insist(run, first, () =>
-        run.ask('undoSteps', { ...subject(run), ids, options: optionsFor(run) }, title),
-      );
-      if (outcome) s.steps = [...s.steps.filter((r) => !ids.includes(r.id)), ...outcome.steps];
-      else s.measured['notTakenBack'] = [...((s.measured['notTakenBack'] ?? []) as string[]), ...ids];
+      const work = () => run.ask('undoSteps', { ...subject(run), ids, options: optionsFor(run) }, title);
+      const outcome = await insist(run, first, work, untouched ? ['retry', 'skip'] : ['retry']);
+      if (!outcome) return false;
+      untouched = false;
+      s.steps = [...s.steps.filter((r) => !ids.includes(r.id)), ...outcome.steps];
     }
     const fixed = chunk.filter((step) => step.because !== null && s.steps.some((r) => r.id === step.id));
     if (fixed.length > 0) {
@@ -78,20 +88,19 @@ async function undoAll(run: Run): Promise<void> {
     s.done = Math.min(s.done, s.begun);
     s.step = null;
   }
+  return true;
 }
 
-/** Steps that have no way back, or whose way back a person left out. */
-export const leftBehind = (run: Run): readonly string[] => [
-  ...((run.state.measured['cannotBeTakenBack'] ?? []) as string[]),
-  ...((run.state.measured['notTakenBack'] ?? []) as string[]),
-];
+/** Steps that have no way back. */
+export const leftBehind = (run: Run): readonly string[] =>
+  (run.state.measured['cannotBeTakenBack'] ?? []) as readonly string[];
 
-/** Everything that stands is taken back and recorded so. Nothing interrupts it. */
-export async function takeBack(run: Run, cause: Cause): Promise<void> {
+/** Everything that stands is taken back and recorded so. Nothing interrupts it. Answers false when a person left it as it is. */
+export async function takeBack(run: Run, cause: Cause): Promise<boolean> {
   const s = run.state;
   run.settled = true;
   run.show('rolling_back');
-  await undoAll(run);
+  if (!(await undoAll(run))) return false;
   // A cancel in the middle of preflight may have come after the claim.
   if ((s.marks.includes('preparing') || s.marks.includes('prepared')) && s.control?.mode !== 'dry-run') {
     const { code, message } = cause;
@@ -110,6 +119,7 @@ export async function takeBack(run: Run, cause: Cause): Promise<void> {
     if (finished) s.catalogDiff = finished.catalogDiff;
     if (finished) s.measured = { ...s.measured, ...finished.measured };
   }
+  return true;
 }
 
 /**
@@ -129,18 +139,17 @@ export async function goBack(run: Run, cause: Cause): Promise<boolean> {
   const gone = begun.some((step) => step.phase === 'cleanup');
   // From the first swap on clients may have written what only the new shape holds.
   const swapped = s.contractedAt !== null || begun.some((step) => step.phase === 'contract');
-  if (gone || (swapped && !(await mayGoBack(run)))) {
-    s.cause = null;
-    // What asked for the way back is answered: a gate that was rejected may be decided anew.
-    const gates = Object.fromEntries(Object.entries(s.inbox.gates).filter(([, gate]) => gate.verdict !== 'rejected'));
-    s.inbox = { ...s.inbox, rollback: null, gates };
-    run.tripped = null;
-    run.settled = false;
-    run.show(before === 'rolling_back' ? 'running' : before);
-    return false;
-  }
-  await takeBack(run, cause);
-  return true;
+  if (!gone && (!swapped || (await mayGoBack(run))) && (await takeBack(run, cause))) return true;
+  s.cause = null;
+  s.lastError = null;
+  s.step = null;
+  // What asked for the way back is answered: a gate that was rejected may be decided anew.
+  const gates = Object.fromEntries(Object.entries(s.inbox.gates).filter(([, gate]) => gate.verdict !== 'rejected'));
+  s.inbox = { ...s.inbox, rollback: null, gates };
+  run.tripped = null;
+  run.settled = false;
+  run.show(before === 'rolling_back' ? 'running' : before);
+  return false;
 }
 
 export const cancelCause = (): Cause => ({
