@@ -44,7 +44,7 @@ export interface ScenarioRun {
   close(): Promise<void>;
 }
 
-export const FAST_WORKER: Readonly<Record<string, string>> = { PGSHIFT_HEARTBEAT_TIMEOUT: '3s' };
+export const FAST_WORKER: Readonly<Record<string, string>> = { PGSHIFT_HEARTBEAT_MS: '3000' };
 
 /** Rows by key order with columns by name, so that the order of columns, which a swap may change, does not count. */
 export async function rowsOf(
