@@ -23,11 +23,14 @@ export interface WorkerProcess {
   stop(): Promise<void>;
 }
 
+/** `npm test` builds first; PGSHIFT_TEST_DIST names another build. */
+const dist = process.env.PGSHIFT_TEST_DIST ?? path.resolve(__dirname, '../../dist');
+
 export function startWorkerProcess(options: WorkerOptions): WorkerProcess {
   const databases = Object.fromEntries(
     Object.entries(options.databases).map(([name, url]) => [`PGSHIFT_DATABASE_${name.toUpperCase()}`, url]),
   );
-  const child: ChildProcess = spawn(process.execPath, [path.resolve(__dirname, '../../dist/worker/main.js')], {
+  const child: ChildProcess = spawn(process.execPath, [path.join(dist, 'worker', 'main.js')], {
     env: {
       ...process.env,
       ...databases,
