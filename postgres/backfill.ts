@@ -11,8 +11,7 @@ import type { Work, WorkResult } from './work';
 
 /** Runs it to its end. Throws TransformFailed (keys listed), PrivilegeMissing (with the GRANT), FenceBroken, AbortError. */
 export async function runBackfill(work: Work, run: BackfillRun): Promise<WorkResult> {
-  const silenced = run.quiet && (await hasUserTriggers(work.session, run));
-  if (silenced) await mustSilenceTriggers(work.session);
+  const silenced = await mustSilence(work.session, run);
   const job: BatchJob = {
     table: run.table,
     key: run.key,
@@ -45,13 +44,15 @@ async function hasUserTriggers(session: Session, run: BackfillRun): Promise<bool
   return row?.there ?? true;
 }
 
-async function mustSilenceTriggers(session: Session): Promise<void> {
+/** Must the batches silence triggers? Throws PrivilegeMissing, with the GRANT, when they must and may not. */
+export async function mustSilence(session: Session, run: BackfillRun): Promise<boolean> {
+  if (!run.quiet || !(await hasUserTriggers(session, run))) return false;
   const may =
     session.serverVersion >= 150000
       ? `pg_catalog.has_parameter_privilege('session_replication_role', 'SET')`
       : `(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)`;
   const row = await session.one<{ may: boolean }>(`SELECT ${may} AS may`);
-  if (row?.may) return;
+  if (row?.may) return true;
   throw new Problem(
     'PrivilegeMissing',
     `${session.name}: the table has triggers that a backfill must not fire, and role ${session.role} may not silence them`,

@@ -62,6 +62,8 @@ const RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
 const TIMEOUT_TARGETS = 20;
 const LEAST_TIMEOUT_MS = 30_000;
+/** A process that freezes inside a batch must not keep rows locked for long. */
+const FROZEN_MS = 10_000;
 
 /** Thrown by a batch whose checkpoints mean nothing any more (the table was rewritten): the lanes are made again. */
 export class StartOver extends Error {}
@@ -199,6 +201,7 @@ function beginSql({ work, job }: Loop): string {
   const targetMs = options.throttle?.batchTargetMs ?? FALLBACK.batchTargetMs;
   const settings = [
     `SET LOCAL lock_timeout = ${Math.max(1, Math.round(options.lockTimeoutMs))}`,
+    `SET LOCAL idle_in_transaction_session_timeout = ${FROZEN_MS}`,
     `SET LOCAL statement_timeout = ${Math.max(LEAST_TIMEOUT_MS, TIMEOUT_TARGETS * targetMs)}`,
     ...(job.ours ?? []).map((setting) => `SET LOCAL ${setting}`),
     ...Object.entries(job.settings ?? {}).map(

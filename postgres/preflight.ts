@@ -3,9 +3,10 @@
  * reported, so that a person sees everything at once; what cannot be read says so.
  */
 import { statfs } from 'node:fs/promises';
-import { Problem } from '../plan/model/errors';
+import { isProblem, Problem } from '../plan/model/errors';
 import type { LockTarget, RelationName, SchemaPlan, Step, StepRun } from '../plan/model/steps';
 import { formatBytes } from '../plan/model/values';
+import { mustSilence } from './backfill';
 import { describeBlocker, findBlockers } from './blockers';
 import { ident, relation } from './ident';
 import type { Session } from './session';

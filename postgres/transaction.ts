@@ -51,6 +51,7 @@ async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkRe
       await fenceAndRecord(session, attempt, undoIndexOf(work.scope));
       await pushAutovacuumAside(session, rung);
       await setLockTimeout(session, context.options.lockTimeoutMs);
+      await session.run(guardsSql(run));
       await setLocal(session, run.settings);
       await lockTables(work, run.lockFirst, watch);
       for (const statement of run.statements) {
@@ -75,6 +76,13 @@ async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkRe
     recorded: true,
   };
 }
+
+/** A process that freezes between two statements must not hold clients up for long, nor a statement that was thought to be quick. */
+const FROZEN_MS = 5_000;
+const QUICK_MS = 60_000;
+
+const guardsSql = (run: TransactionRun): string =>
+  `SET LOCAL idle_in_transaction_session_timeout = ${FROZEN_MS}; SET LOCAL statement_timeout = ${run.long ? 0 : QUICK_MS}`;
 
 async function lockTables(work: Work, targets: readonly LockTarget[], watch: LockWatch): Promise<void> {
   for (const [index, target] of targets.entries()) {

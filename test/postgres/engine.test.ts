@@ -1,5 +1,5 @@
-import type { BackfillRun, Step, TransactionRun } from '../../plan/model/steps';
-import { runStep } from '../../postgres/engine';
+import type { BackfillRun, ProofRun, Step, TransactionRun } from '../../plan/model/steps';
+import { previewUndo, runStep } from '../../postgres/engine';
 import type { FreshDatabase } from '../support/database';
 import { describeVersions } from '../support/database';
 import { codeOf, doStep, engineDatabase, MIGRATION, running, stepOf, takeBack, until } from '../support/engine';
@@ -179,5 +179,79 @@ describeVersions('a step', (version) => {
     if (key) expect(listed.map((row) => row.key.id).sort()).toEqual(['12345', '5']);
     await db.query(`UPDATE t SET b = a * 2`);
     expect(await doStep(db, proofStep(key))).toMatchObject({ status: 'done' });
+  });
+
+  describe('a quiet backfill', () => {
+    const quiet = { ...fill, quiet: true };
+    beforeEach(() =>
+      db.query(`CREATE TABLE fired (id int); CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO fired VALUES (1); RETURN new; END$$;
+        CREATE TRIGGER fire AFTER UPDATE ON t FOR EACH STATEMENT EXECUTE FUNCTION fire()`),
+    );
+    test('does not fire the user’s triggers', async () => {
+      expect(await doStep(db, stepOf(quiet))).toMatchObject({ rows: 20_000 });
+      expect(await db.query(`SELECT * FROM fired`)).toEqual([]);
+    });
+    test('names the GRANT when it may not', async () => {
+      const role = `r_${db.name}`;
+      await db.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA pgshift TO ${role}; ALTER TABLE t OWNER TO ${role};
+        GRANT ALL ON ALL TABLES IN SCHEMA pgshift TO ${role}; GRANT ALL ON fired TO ${role}`);
+      const url = new URL(db.url);
+      url.username = role;
+      url.password = 'x';
+      const error = await runStep(running(db, stepOf(quiet), {}, url.toString()).context).catch(
+        (caught: unknown) => caught,
+      );
+      expect(error).toMatchObject({ code: 'PrivilegeMissing' });
+      if (version >= 15)
+        expect(error).toMatchObject({ hint: `GRANT SET ON PARAMETER session_replication_role TO "${role}";` });
+      await db.query(`DROP TRIGGER fire ON t`);
+      expect(await runStep(running(db, stepOf(quiet), {}, url.toString()).context)).toMatchObject({ rows: 20_000 });
+      await db.query(`REASSIGN OWNED BY ${role} TO CURRENT_USER; DROP OWNED BY ${role}; DROP ROLE ${role}`);
+    });
+  });
+
+  test('a way back goes on behind the run that is recorded', async () => {
+    const step = stepOf(transaction('ALTER TABLE public.t ADD COLUMN c int'), [
+      transaction('CREATE TABLE undone (n int)', 'INSERT INTO undone VALUES (1)'),
+      transaction("SELECT 1 / (SELECT count(*) FROM pg_class WHERE relname = 'now')"),
+      transaction('ALTER TABLE t DROP COLUMN IF EXISTS c'),
+    ]);
+    await doStep(db, step);
+    expect(await codeOf(takeBack(db, step))).toBe('StepFailed');
+    expect(await stepRow()).toMatchObject({ status: 'undoing', checkpoint: { undone: 1 } });
+    await db.query(`CREATE TABLE now (n int)`);
+    expect(await takeBack(db, step)).toMatchObject({ status: 'done', attempts: 3 });
+    expect(await db.query(`SELECT * FROM undone`)).toEqual([{ n: 1 }]);
+    expect(await stepRow()).toMatchObject({ status: 'undone' });
+  });
+
+  test('rows that cannot go back are counted and listed before anything is taken back', async () => {
+    await doStep(db, stepOf(fill));
+    await db.query(`UPDATE t SET b = NULL WHERE id IN (3, 4)`);
+    const report = { ...(proofStep().run as ProofRun), onDiffer: 'report' as const };
+    const step = stepOf(transaction('SELECT 1'), [{ ...report, onlyWhen: 'false' }, report]);
+    const proofs = await previewUndo(running(db, step).context);
+    expect(proofs).toEqual([expect.objectContaining({ rows: 20_000, remaining: 2, equal: false })]);
+    const listed = await db.query<{ key: { id: string } }>(
+      `SELECT key FROM pgshift.differences WHERE rule = 'way-back' ORDER BY id`,
+    );
+    expect(listed.map(({ key }) => key.id).sort()).toEqual(['3', '4']);
+    await previewUndo(running(db, step).context);
+    expect(await db.query(`SELECT 1 FROM pgshift.differences`)).toHaveLength(2);
+    await doStep(db, step);
+    expect(await takeBack(db, step)).toMatchObject({ status: 'done', proofs: [{ remaining: 2 }] });
+  });
+
+  test('a server that goes away in the middle is a reason to try again, and the next attempt goes on', async () => {
+    await db.query(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.0002); RETURN new; END$$;
+      CREATE TRIGGER slow BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION slow()`);
+    const ended = codeOf(doStep(db, stepOf(fill)));
+    await until(async () => (await db.query(`SELECT 1 FROM pgshift.chunks`)).length > 0);
+    await db.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgshift/%'`,
+    );
+    expect(['ServerRestarting', 'Unreachable']).toContain(await ended);
+    await db.query(`DROP TRIGGER slow ON t`);
+    expect(await doStep(db, stepOf(fill))).toMatchObject({ rows: 20_000, attempts: 2 });
   });
 });
