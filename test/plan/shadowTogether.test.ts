@@ -11,6 +11,8 @@ const SETUP = `
   INSERT INTO payment SELECT g, g, NULLIF(g, 7)::text, 'k', now(), g, g FROM generate_series(1, 50) g;`;
 
 const TOGETHER: readonly string[] = [
+  `ALTER TABLE payment ALTER reference TYPE bigint USING reference::bigint; ALTER TABLE payment ADD CHECK (reference > 0); ALTER TABLE payment ADD FOREIGN KEY (reference) REFERENCES payment`,
+  'ALTER TABLE payment ALTER id TYPE bigint; ALTER TABLE child ADD CONSTRAINT twice FOREIGN KEY (payment_id) REFERENCES payment',
   `ALTER TABLE payment ALTER reference TYPE bigint USING COALESCE(NULLIF(reference, '')::bigint, 0), ALTER reference SET NOT NULL`,
   'ALTER TABLE payment ALTER amount TYPE numeric(14,4), ALTER amount SET NOT NULL',
   'ALTER TABLE payment ALTER amount SET NOT NULL; ALTER TABLE payment ALTER amount TYPE numeric(14,4)',

@@ -24,7 +24,7 @@ import { reverseSync, runSettings, upAfterSwap, valuesDiffer } from './sync';
 import { steady } from './steady';
 import { addStatistics } from './twins';
 import type { KeyColumn, ProofRun, StepRun, TransactionRun } from '../../model/steps';
-import type { Change } from './change';
+import type { Change, ConstraintTwin } from './change';
 import type { Formula } from './formula';
 
 /** SQL: the swap has happened and was not taken back. */
@@ -58,6 +58,8 @@ export function backRuns(change: Change, down: Formula, key: readonly KeyColumn[
 
 /** Of the old column: what this plan only asks for does not come back. */
 const wasNotNull = (change: Change): Change['notNull'] => (change.notNull?.wanted ? null : change.notNull);
+
+const wasThere = (item: ConstraintTwin): boolean => !item.wanted;
 
 const locked = (change: Change, statements: readonly string[], long = false): TransactionRun => ({
   kind: 'transaction',
@@ -111,15 +113,16 @@ function strict(change: Change, down: Formula): TransactionRun {
     ...(notNull
       ? [fresh(on, notNull.back), `ALTER TABLE ${on} ADD CONSTRAINT ${ident(notNull.back)} ${rule} NOT VALID`]
       : []),
-    ...change.checks.flatMap((item) => [
-      fresh(on, item.back),
-      steady(addConstraint(change, item, item.back, change.old, true)),
-    ]),
+    ...change.checks
+      .filter(wasThere)
+      .flatMap((item) => [fresh(on, item.back), steady(addConstraint(change, item, item.back, change.old, true))]),
     // A foreign key to this table leans on a unique index of the old column: the way back has just built it.
-    ...change.foreign.flatMap((item) => [
-      fresh(relation(item.on), item.back),
-      steady(addConstraint(change, item, item.back, change.old, true)),
-    ]),
+    ...change.foreign
+      .filter(wasThere)
+      .flatMap((item) => [
+        fresh(relation(item.on), item.back),
+        steady(addConstraint(change, item, item.back, change.old, true)),
+      ]),
   ]);
 }
 
@@ -127,7 +130,7 @@ function validates(change: Change): TransactionRun[] {
   const notNull = wasNotNull(change);
   const items = [
     ...(notNull ? [{ on: quotedTable(change), name: notNull.back, wanted: true }] : []),
-    ...[...change.checks, ...change.foreign].map((item) => ({
+    ...[...change.checks, ...change.foreign].filter(wasThere).map((item) => ({
       on: relation(item.on),
       name: item.back,
       wanted: item.constraint.validated && item.constraint.enforced,
@@ -165,10 +168,12 @@ function swapBack(change: Change, down: Formula): TransactionRun {
     ...indexes.filter((i) => !i.wanted && i.stays).map((i) => renameIndex(i, i.kept, i.index.name)),
     ...indexes.filter((i) => !i.wanted && !i.stays).flatMap((i) => [...attachIndex(on, i, i.back), ...indexMarks(i)]),
     ...nameIndexColumns(change, old),
-    ...[...change.checks, ...change.foreign].flatMap((item) => [
-      renamed(relation(item.on), item.back, item.constraint.name),
-      ...comment(`CONSTRAINT ${ident(item.constraint.name)} ON ${relation(item.on)}`, item.constraint.comment),
-    ]),
+    ...[...change.checks, ...change.foreign]
+      .filter(wasThere)
+      .flatMap((item) => [
+        renamed(relation(item.on), item.back, item.constraint.name),
+        ...comment(`CONSTRAINT ${ident(item.constraint.name)} ON ${relation(item.on)}`, item.constraint.comment),
+      ]),
     ...(notNull?.constraint
       ? comment(`CONSTRAINT ${ident(notNull.constraint.name)} ON ${on}`, notNull.constraint.comment)
       : []),

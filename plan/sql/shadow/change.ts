@@ -3,7 +3,7 @@
  * true: every object that mentions the column is in exactly one of the lists here, or was refused by name before.
  */
 import { ident, literal, relation } from '../../model/quote';
-import { bareName } from '../statements/shared';
+import { bareName, isWantedConstraint } from '../statements/shared';
 import { PREFIX } from '../names';
 import { renameColumn } from './rename';
 import { resolveType } from './types';
@@ -43,6 +43,8 @@ export interface ConstraintTwin {
   readonly on: RelationName;
   readonly twin: string;
   readonly back: string;
+  /** Asked for by this plan: on the shadow alone. */
+  readonly wanted: boolean;
 }
 
 export interface Change {
@@ -109,6 +111,7 @@ export function collectParts(
     on: bareName(constraint.table),
     twin: ctx.names.make('twincon', constraint.table.schema, constraint.table.name, constraint.name),
     back: ctx.names.make('backcon', constraint.table.schema, constraint.table.name, constraint.name),
+    wanted: isWantedConstraint(ctx, constraint.table, constraint.name),
   });
   const mine = of(table.constraints);
   const incoming = table.incoming.filter((c) => c.references?.columns.includes(name));

@@ -43,8 +43,9 @@ export function swapStatements(change: Change): string[] {
     QUICK,
     ...forwardSync(change).drop,
     ...dependents.drop,
-    ...change.foreign.map((item) => dropConstraint(item, item.constraint.name)),
-    ...change.checks.map((item) => dropConstraint(item, item.constraint.name)),
+    ...[...change.foreign, ...change.checks]
+      .filter((item) => !item.wanted)
+      .map((item) => dropConstraint(item, item.constraint.name)),
     ...indexes.filter((i) => !i.wanted && !i.stays).map((i) => dropIndex(on, i)),
     ...change.statistics.map(({ statistics }) => `DROP STATISTICS IF EXISTS ${relation(statistics)}`),
     alter(`RENAME COLUMN ${ident(column.name)} TO ${ident(old)}`),

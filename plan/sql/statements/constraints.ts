@@ -2,7 +2,7 @@
  * ADD CONSTRAINT: CHECK and FOREIGN KEY as NOT VALID and a later VALIDATE, UNIQUE and PRIMARY KEY over an index that was built
  * concurrently. No table is read under a lock that keeps writers out.
  */
-import { as, expressionSql, qualified, sqlOf, strings } from '../ast';
+import { as, expressionSql, qualified, sqlOf, stringNode, strings } from '../ast';
 import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
 import { chooseConstraintName } from '../indexNames';
 import { ident, relation, shown, shownRelation } from '../../model/quote';
@@ -18,6 +18,7 @@ import {
   locksOf,
   newConstraint,
   transaction,
+  wantConstraint,
   withRows,
 } from './shared';
 import { addValidate, planNotNull, transformOf, upExpression } from './setNotNull';
@@ -71,8 +72,8 @@ export function planConstraint(ctx: PlanContext, table: Table, node: ConstraintN
       const column = ctx.overlay.needColumn(table, name, ctx.where(node.location));
       return planNotNull(ctx, table, column, { phase: options.phase, name: node.conname ?? null });
     }
-    default:
-      ctx.refuse({
+    default: {
+      const go = ctx.refuse({
         rule: node.contype === 'CONSTR_EXCLUSION' ? 'exclusion_constraint' : 'not_understood',
         message:
           node.contype === 'CONSTR_EXCLUSION'
@@ -83,7 +84,9 @@ export function planConstraint(ctx: PlanContext, table: Table, node: ConstraintN
             ? 'make a new table with the constraint and move the rows, or allow exclusion_constraint in a quiet window'
             : null,
         relation: shownRelation(table),
-      }) && runPlain(ctx, table, node);
+      });
+      if (go) runPlain(ctx, table, node);
+    }
   }
 }
 
@@ -130,6 +133,38 @@ function guessName(ctx: PlanContext, table: Table, node: ConstraintNode): string
   return `${table.name}_${strings(node.keys).join('_')}_key`;
 }
 
+/**
+ * On a column whose type changes too, the constraint speaks of the new type: the type change adds it to the shadow, and the swap brings it
+ * into view. True = it was one of those.
+ */
+function leftToTypeChange(
+  ctx: PlanContext,
+  table: Table,
+  node: ConstraintNode,
+  name: string,
+  columns: readonly string[],
+): boolean {
+  const target = node.pktable ? ctx.overlay.find(node.pktable) : null;
+  const there = target ? referencedColumns(target, node) : [];
+  if (!columns.some((c) => ctx.retyped(table, c)) && !(target && there.some((c) => ctx.retyped(target, c))))
+    return false;
+  const full =
+    target && node.pktable
+      ? { ...node, pktable: { ...node.pktable, schemaname: target.schema }, pk_attrs: there.map(stringNode) }
+      : node;
+  wantConstraint(ctx, table, name);
+  note(ctx, table, full, name);
+  ctx.asked(`+ constraint ${name} on ${shownRelation(table)}`);
+  return true;
+}
+
+/** REFERENCES without columns means the primary key. */
+const referencedColumns = (target: Table, node: ConstraintNode): string[] => {
+  const named = strings(node.pk_attrs);
+  if (named.length > 0) return named;
+  return (target.indexes.find((i) => i.primary)?.keys ?? []).flatMap((key) => key ?? []);
+};
+
 /** Into the overlay, so that later statements find it. */
 function note(ctx: PlanContext, table: Table, node: ConstraintNode, name: string): void {
   const types = {
@@ -148,7 +183,7 @@ function note(ctx: PlanContext, table: Table, node: ConstraintNode, name: string
       columns: type === 'check' ? columnsIn(table, node.raw_expr) : strings(node.fk_attrs ?? node.keys),
       definition: constraintText(node),
       validated: !(node.skip_validation ?? false),
-      references: target ? { table: bareName(target), columns: strings(node.pk_attrs) } : null,
+      references: target ? { table: bareName(target), columns: referencedColumns(target, node) } : null,
       deferrable: node.deferrable ?? false,
       deferred: node.initdeferred ?? false,
     }),
@@ -227,6 +262,7 @@ function addNotValid(
 function planCheck(ctx: PlanContext, table: Table, node: ConstraintNode, options: AddOptions): void {
   const columns = columnsIn(table, node.raw_expr);
   const name = node.conname ?? chooseConstraintName(ctx, table, columns, 'check');
+  if (leftToTypeChange(ctx, table, node, name, columns)) return;
   const condition = node.raw_expr
     ? qualified(
         node.raw_expr,
@@ -288,6 +324,7 @@ function planForeignKey(ctx: PlanContext, table: Table, node: ConstraintNode, op
   for (const column of strings(node.pk_attrs)) ctx.overlay.needColumn(target, column, ctx.where(node.location));
   const name = node.conname ?? chooseConstraintName(ctx, table, columns, 'fkey');
   if (constraintTaken(ctx, table.schema, name) && table.constraints.some((c) => c.name === name)) return;
+  if (leftToTypeChange(ctx, table, node, name, columns)) return needsIndex(ctx, table, columns);
   if (
     table.kind === 'partitioned' &&
     ctx.catalog.serverVersion < 180000 &&

@@ -198,6 +198,14 @@ export const columnsIn = (table: Table, expression: Node | Node[] | undefined): 
 export const constraintTaken = (ctx: PlanContext, schema: string, name: string): boolean =>
   ctx.overlay.all().some((t) => t.schema === schema && t.constraints.some((c) => c.name === name));
 
+const wantedKey = (table: RelationName, name: string): string =>
+  `wanted constraint ${JSON.stringify([table.schema, table.name, name])}`;
+/** Marks a constraint of the overlay that only the shadow of a type change gets: the visible column never has it. */
+export const wantConstraint = (ctx: PlanContext, table: RelationName, name: string): void =>
+  void ctx.shared.set(wantedKey(table, name), true);
+export const isWantedConstraint = (ctx: PlanContext, table: RelationName, name: string): boolean =>
+  ctx.shared.has(wantedKey(table, name));
+
 export const columnLabel = (table: RelationName, column: string): string => `${shownRelation(table)}.${shown(column)}`;
 export const alter = (table: RelationName, ...actions: readonly string[]): string =>
   `ALTER TABLE ${relation(table)} ${actions.join(', ')}`;
