@@ -54,9 +54,9 @@ async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkRe
       await session.run(guardsSql(run));
       await setLocal(session, run.settings);
       await lockTables(work, run.lockFirst, watch);
-      for (const statement of run.statements) {
+      for (const message of messagesOf(run)) {
         checkSignal(context.signal);
-        rows += await watch.around(false, () => session.run(statement));
+        rows += await watch.around(false, () => session.run(message));
       }
       locks = await watch.held();
       recorded = { ids: await writeLocks(session, work, locks), at: performance.now() };
@@ -80,6 +80,13 @@ async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkRe
 /** A process that freezes between two statements must not hold clients up for long, nor a statement that was thought to be quick. */
 const FROZEN_MS = 5_000;
 const QUICK_MS = 60_000;
+
+/**
+ * Once the strong locks are held clients wait: everything else goes to the server as one message, since each journey there and back
+ * would be added to their wait. Without locks taken first each statement goes alone, so that its own locks and waits are seen.
+ */
+const messagesOf = (run: TransactionRun): readonly string[] =>
+  run.lockFirst.length > 0 && !run.long ? [run.statements.join(';\n')] : run.statements;
 
 const guardsSql = (run: TransactionRun): string =>
   `SET LOCAL idle_in_transaction_session_timeout = ${FROZEN_MS}; SET LOCAL statement_timeout = ${run.long ? 0 : QUICK_MS}`;
