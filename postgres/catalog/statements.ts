@@ -14,7 +14,7 @@ const RELATION = String.raw`${NAME}(?:\s*\.\s*${NAME})?`;
 const POSITIONAL = [
   String.raw`^\s*(?:/\*.*?\*/\s*|--[^\n]*\n\s*)*(?:insert|with)\y.*?\yinto\s+${RELATION}(?:\s+as\s+${NAME})?\s+(?:overriding\s|values\s*\(|select\y|table\s|with\s|\(\s*(?:select|with|values|table)\y)`,
   String.raw`^\s*copy\s+(?:binary\s+)?${RELATION}\s+(?:from|to)\y`,
-  String.raw`^\s*(?:/\*.*?\*/\s*|--[^\n]*\n\s*)*(?:select|with|insert|update|delete|merge|\()\y?.*(?:\yselect(?:\s+all|\s+distinct)?\s+|\yreturning\s+|,\s*|\.)\*\s*(?:,|\yfrom\y|\)|;|$)`,
+  String.raw`^\s*(?:/\*.*?\*/\s*|--[^\n]*\n\s*)*(?:select|with|insert|update|delete|merge)\y.*(?:\yselect(?:\s+all|\s+distinct)?\s+|\yreturning\s+|,\s*|\.)\*\s*(?:,|\yfrom\y|\)|;|$)`,
   String.raw`^\s*select(?:\s+all|\s+distinct)?\s+(?:${RELATION}\s*\.\s*)?\*`,
 ];
 
