@@ -24,7 +24,10 @@ export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'
       how: 'the old shape is gone; see the backup or the archive',
     };
   const lossless = begun.every((step) => !step.undo || step.lossless);
-  const how = s.contractedAt === null ? 'drop what was added' : 'swap back; what was written since is kept';
+  const swaps = s.contractedAt !== null && (s.facts?.keepsOld ?? false);
+  const how = swaps ? 'swap back; what was written since is kept' : 'drop what was added';
+  if (s.status === 'completed')
+    return { possible: true, lossless, until, how: `workflow rollback, with a gate: ${how}` };
   return { possible: true, lossless, until, how };
 }
 
