@@ -243,7 +243,7 @@ describeVersions('catalogue', (version) => {
         schemas: [],
         tables: [
           { table: { name: 'customer' }, columns: null, where: null },
-          { table: { name: 'payment' }, columns: ['amount', 'id'], where: '(amount > (1)::numeric)' },
+          { table: { name: 'payment' }, columns: ['id', 'amount'], where: '(amount > (1)::numeric)' },
         ],
       },
     ]);
