@@ -134,6 +134,15 @@ export class Overlay {
     return because === undefined ? '' : ` (${because})`;
   }
 
+  /** Renamed in contract: until then it has its old name, after it no step of this plan may still speak of it. */
+  moved(from: RelationName, to: RelationName, statement: number): void {
+    this.drop(from, `renamed by statement ${statement}`);
+    this.goneNames.set(
+      key(to),
+      `it has that name only after contract, see statement ${statement}; change it in a migration that depends on this one`,
+    );
+  }
+
   /** An index name that is free only after contract. */
   release(name: RelationName): void {
     this.goneNames.set(key(name), 'dropped in contract by this plan');

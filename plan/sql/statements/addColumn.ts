@@ -2,8 +2,8 @@
  * ADD COLUMN. What Postgres does without reading the table is sent as it is; the rest is taken apart: the bare column first (with its
  * default for new rows), old rows filled in batches, then NOT NULL, UNIQUE, CHECK and REFERENCES each in its own safe way.
  */
-import { as, sqlOf, stringNode, typeText } from '../ast';
-import { isConstant, isNull, isVolatile } from '../volatility';
+import { as, expressionSql, sqlOf, stringNode, typeText } from '../ast';
+import { isNull, isVolatile } from '../volatility';
 import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
 import { ident, relation, shownRelation } from '../../model/quote';
 import { chooseConstraintName } from '../indexNames';
@@ -174,7 +174,7 @@ function columnOf(ctx: PlanContext, table: Table, parts: ColumnParts): Column {
   return {
     ...newColumn(def.colname ?? '', type.text, { schema: type.schema ?? 'pg_catalog', name: type.name }, number),
     notNull: parts.notNull !== null && parts.default !== null && !isVolatile(parts.default, ctx.catalog),
-    default: parts.default && isConstant(parts.default) ? 'constant' : parts.default ? 'expression' : null,
+    default: parts.default ? expressionSql(parts.default) : null,
   };
 }
 

@@ -223,12 +223,13 @@ function relabel(
 function narrow(ctx: PlanContext, table: Table, column: Column, change: Change): StepRun[] {
   const value = `t.${ident(column.name)}`;
   const back = `(${value}::${column.type})::${change.newType}`;
+  const now = `${value}::${change.newType}`;
   const [precision, scale] = modifiersOf(column.type);
   const tooBig =
     column.typeName.name === 'numeric' && precision !== undefined
       ? `pg_catalog.abs(${value}) >= pg_catalog.power(10::numeric, ${precision - (scale ?? 0)}) - 5 * pg_catalog.power(10::numeric, ${-(scale ?? 0) - 1})`
       : null;
-  const image = `pg_catalog.record_image_ne(ROW(${value}), ROW(${back}))`;
+  const image = `pg_catalog.record_image_ne(ROW(${now}), ROW(${back}))`;
   const differing = tooBig === null ? image : `CASE WHEN ${tooBig} THEN true ELSE ${image} END`;
   const proofs = withRows(ctx, table).map((part): StepRun => ({
     kind: 'proof',
@@ -239,7 +240,7 @@ function narrow(ctx: PlanContext, table: Table, column: Column, change: Change):
         column: columnLabel(part, column.name),
         remaining: 'false',
         differing,
-        oldImage: `ROW(${value})`,
+        oldImage: `ROW(${now})`,
         newImage: tooBig === null ? `ROW(${back})` : `ROW(CASE WHEN ${tooBig} THEN NULL ELSE ${back} END)`,
       },
     ],

@@ -71,6 +71,12 @@ function settingOf(ctx: PlanContext, table: Table, column: Column, command: Alte
   switch (command.subtype) {
     case 'AT_ColumnDefault': {
       const set = command.def !== undefined;
+      // A default of the new type may be none of the old one: the swap sets it.
+      if (ctx.retyped(table, column.name)) {
+        ctx.overlay.changeColumn(table, column.name, { default: command.def ? expressionSql(command.def) : null });
+        ctx.asked(`~ column ${label}: ${set ? 'set_default' : 'drop_default'}`);
+        return null;
+      }
       const back =
         column.default === null || column.generated
           ? `ALTER COLUMN ${name} DROP DEFAULT`

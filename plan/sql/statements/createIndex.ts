@@ -7,10 +7,22 @@ import { parseSync } from 'libpg-query';
 import { brief, buildOf, plannedLock, risk, scanOf } from '../figures';
 import { chooseIndexName, hasExpression } from '../indexNames';
 import { ident, relation, shownRelation } from '../../model/quote';
-import { bareName, columnsIn, lockTarget, newIndex, sized, transaction } from './shared';
+import {
+  bareName,
+  both,
+  columnsIn,
+  guarded,
+  lockTarget,
+  newIndex,
+  not,
+  relationExists,
+  sized,
+  transaction,
+} from './shared';
 import { planPartitionedIndex } from './partitionedIndex';
 import type { IndexElem, IndexStmt, Node } from 'libpg-query';
 import type { Index, Table } from '../../model/catalog';
+import type { RelationName } from '../../model/steps';
 import type { PlanContext } from '../context';
 
 export const elements = (nodes: readonly Node[] | undefined): IndexElem[] =>
@@ -113,7 +125,9 @@ export function planCreateIndex(ctx: PlanContext, statement: IndexStmt): void {
     return;
   }
   if (index.unique) checkDuplicates(ctx, table, statement);
-  addConcurrentBuild(ctx, table, statement, name);
+  const full = { schema: table.schema, name };
+  if (ctx.overlay.isGone(full)) buildThenRename(ctx, table, statement, full);
+  else addConcurrentBuild(ctx, table, statement, name);
   if (hasExpression(statement.indexParams)) addAnalyze(ctx, table);
 }
 
@@ -188,6 +202,29 @@ function nameIsFree(ctx: PlanContext, table: Table, statement: IndexStmt, name: 
       relation: at,
     });
   return false;
+}
+
+/** An earlier statement drops an index of that name, which goes in contract: until then the new one has a name of ours. */
+function buildThenRename(ctx: PlanContext, table: Table, statement: IndexStmt, full: RelationName): void {
+  const built = { schema: full.schema, name: ctx.names.make('idx', table.schema, table.name, full.name) };
+  addConcurrentBuild(ctx, table, statement, built.name);
+  const rename = (from: RelationName, to: RelationName): string =>
+    guarded(
+      both(relationExists(from), not(relationExists(to))),
+      `ALTER INDEX ${relation(from)} RENAME TO ${ident(to.name)}`,
+    );
+  ctx.add({
+    phase: 'contract',
+    action: 'rename_index',
+    title: `give the new index its name ${shownRelation(full)}`,
+    run: transaction([rename(built, full)]),
+    undo: [transaction([rename(full, built)])],
+    locks: [plannedLock(full, 'SHARE UPDATE EXCLUSIVE')],
+    work: 'metadata',
+    estimate: brief(),
+    risk: risk(),
+    own: true,
+  });
 }
 
 /** On a table made by this plan: nobody waits for the lock. */

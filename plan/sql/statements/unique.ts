@@ -3,9 +3,9 @@ import { strings } from '../ast';
 import { brief, risk } from '../figures';
 import { chooseIndexName } from '../indexNames';
 import { ident, shown, shownRelation } from '../../model/quote';
-import { alterIfExists, constraintTaken, lockTarget, locksOf, newConstraint, transaction } from './shared';
+import { alter, alterIfExists, constraintTaken, lockTarget, locksOf, newConstraint, transaction } from './shared';
 import { addConcurrentBuild, checkDuplicates, indexOf } from './createIndex';
-import { addSql } from './constraints';
+import { concurrently } from './keys';
 import { planNotNull } from './setNotNull';
 import type { Constraint as ConstraintNode, IndexStmt, Node } from 'libpg-query';
 import type { Table } from '../../model/catalog';
@@ -63,14 +63,18 @@ export function planUnique(ctx: PlanContext, table: Table, node: ConstraintNode,
     for (const column of columns)
       if (!column.notNull) planNotNull(ctx, table, column, { phase: options.phase, fresh: options.fresh });
   checkDuplicates(ctx, table, statement);
-  addConcurrentBuild(ctx, table, statement, name);
+  // A name that an earlier statement frees is free only in contract: until then the index has one of ours.
+  const built = ctx.overlay.isGone({ schema: table.schema, name })
+    ? ctx.names.make('idx', table.schema, table.name, name)
+    : name;
+  addConcurrentBuild(ctx, table, statement, built);
   ctx.overlay.addIndex(table, {
-    ...indexOf(statement, table, name),
+    ...indexOf(statement, table, built),
     primary,
     constraint: name,
     immediate: !(node.deferrable ?? false),
   });
-  attach(ctx, table, node, name, name, primary, false);
+  attach(ctx, table, node, name, built, primary, false);
 }
 
 /** Cases in which Postgres offers no way over an index. */
@@ -131,19 +135,17 @@ function attach(
   given: boolean,
 ): void {
   const index = (ctx.overlay.at(table) ?? table).indexes.find((i) => i.name === indexname);
-  const using: ConstraintNode = {
-    contype: primary ? 'CONSTR_PRIMARY' : 'CONSTR_UNIQUE',
-    conname: name,
-    indexname,
-    ...(node.deferrable ? { deferrable: true } : {}),
-    ...(node.initdeferred ? { initdeferred: true } : {}),
-  };
+  const deferred = `${node.deferrable ? ' DEFERRABLE' : ''}${node.initdeferred ? ' INITIALLY DEFERRED' : ''}`;
+  const add = alter(
+    table,
+    `ADD CONSTRAINT ${ident(name)} ${primary ? 'PRIMARY KEY' : 'UNIQUE'} USING INDEX ${ident(indexname)}${deferred}`,
+  );
   const drop = alterIfExists(table, `DROP CONSTRAINT IF EXISTS ${ident(name)}`);
   ctx.add({
     phase: 'contract',
     action: primary ? 'add_primary_key' : 'add_unique',
     title: `make index ${shown(indexname)} the ${primary ? 'primary key' : 'unique constraint'} of ${shownRelation(table)}`,
-    run: transaction([addSql(table, using)], { lockFirst: [lockTarget(table, 'ACCESS EXCLUSIVE')] }),
+    run: transaction([add], { lockFirst: [lockTarget(table, 'ACCESS EXCLUSIVE')] }),
     undo: [
       transaction([drop]),
       ...(given && index
@@ -173,10 +175,3 @@ function attach(
     );
   ctx.asked(`+ constraint ${name} on ${shownRelation(table)}`);
 }
-
-/** pg_get_indexdef() text as a concurrent build. */
-export const concurrently = (definition: string): string =>
-  definition.replace(
-    /^CREATE (UNIQUE )?INDEX /,
-    (_, unique: string | undefined) => `CREATE ${unique ?? ''}INDEX CONCURRENTLY `,
-  );

@@ -1,0 +1,240 @@
+/**
+ * UPDATE, DELETE and INSERT ... SELECT: by ranges of the key where that gives what one statement would give, in one transaction where the
+ * table is small, refused where batches would change the meaning. Old rows are kept where the plan has an archive: that is the way back.
+ */
+import { as, contains, expressionSql, qualified, sqlOf, walk } from '../ast';
+import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
+import { ident, identList, relation, shownRelation } from '../../model/quote';
+import { archiveTableOf } from './archive';
+import { isVolatile } from '../volatility';
+import { bareName, batchKey, relationExists, guarded, sized, transaction, withRows, withoutWayBack } from './shared';
+import type { DeleteStmt, Node, UpdateStmt } from 'libpg-query';
+import type { Table } from '../../model/catalog';
+import type { DmlRun, RelationName, StepRun } from '../../model/steps';
+import type { PlanContext } from '../context';
+
+type Change =
+  | { readonly verb: 'update'; readonly statement: UpdateStmt }
+  | { readonly verb: 'delete'; readonly statement: DeleteStmt };
+
+export const planUpdate = (ctx: PlanContext, statement: UpdateStmt): void =>
+  planChange(ctx, { verb: 'update', statement });
+export const planDelete = (ctx: PlanContext, statement: DeleteStmt): void =>
+  planChange(ctx, { verb: 'delete', statement });
+
+/** Why batches would not do what one statement does; null = they do. */
+function obstacle(ctx: PlanContext, table: Table, change: Change): string | null {
+  const { statement } = change;
+  if (statement.withClause) return 'it has a WITH clause';
+  if ((statement.returningClause?.exprs ?? []).length > 0) return 'its RETURNING rows would go nowhere';
+  const from = change.verb === 'update' ? change.statement.fromClause : change.statement.usingClause;
+  const parts = [statement.whereClause, change.verb === 'update' ? change.statement.targetList : undefined];
+  if (mentions([...parts, from], table))
+    return 'it reads the table that it writes: a later batch would see what an earlier one wrote';
+  if (contains(parts, 'WindowDef') || hasWindow(parts)) return 'it has a window function, which must see all rows';
+  if (statement.whereClause && isVolatile(statement.whereClause, ctx.catalog) && !onlySubLinks(statement.whereClause))
+    return 'its condition is volatile';
+  const keys = batchKey(table)?.map((k) => k.name) ?? [];
+  if (change.verb === 'update') {
+    const set = (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []);
+    if (set.some((name) => keys.includes(name))) return 'it changes the key that the batches follow';
+    if (set.some((name) => table.partitionKey?.columns.includes(name))) return 'it changes the partition key';
+  }
+  if (contains(statement, 'CurrentOfExpr')) return 'it speaks of a cursor';
+  return null;
+}
+
+export const hasWindow = (value: unknown): boolean => {
+  let found = false;
+  walk(value, (kind, fields) => {
+    if (kind === 'FuncCall' && fields.over !== undefined) found = true;
+  });
+  return found;
+};
+
+/** A sub-query over other tables counts as volatile elsewhere (its functions are not looked into); here it may stand. */
+const onlySubLinks = (node: Node): boolean => {
+  let calls = false;
+  walk(node, (kind) => {
+    if (kind === 'FuncCall') calls = true;
+  });
+  return !calls;
+};
+
+/** Is the table named inside (sub-queries, FROM)? Untyped RangeVar fields count too. */
+export function mentions(value: unknown, table: RelationName): boolean {
+  if (Array.isArray(value)) return value.some((v) => mentions(v, table));
+  if (typeof value !== 'object' || value === null) return false;
+  const range = value as { relname?: unknown; schemaname?: unknown };
+  if (range.relname === table.name && (range.schemaname === undefined || range.schemaname === table.schema))
+    return true;
+  return Object.values(value).some((v) => mentions(v, table));
+}
+
+function planChange(ctx: PlanContext, change: Change): void {
+  const { statement, verb } = change;
+  const table = ctx.overlay.need(statement.relation ?? {}, ctx.where(statement.relation?.location));
+  const at = shownRelation(table);
+  if (table.kind !== 'table' && table.kind !== 'partitioned') {
+    ctx.refuse({
+      rule: 'not_understood',
+      message: `${verb.toUpperCase()} of ${at}, which is no table`,
+      alternative: 'change the table behind it',
+      relation: at,
+    });
+    return;
+  }
+  if (verb === 'update')
+    for (const node of change.statement.targetList ?? [])
+      ctx.overlay.needColumn(table, as(node, 'ResTarget')?.name ?? '', ctx.where());
+  if (!statement.whereClause)
+    ctx.finding({
+      rule: 'no_where',
+      level: 'warning',
+      message: `${verb.toUpperCase()} without WHERE: every row of ${at}`,
+      relation: at,
+    });
+  const why = obstacle(ctx, table, change);
+  const small = isSmall(sized(ctx, table)) || ctx.overlay.isNew(table);
+  if (
+    why !== null &&
+    !small &&
+    !ctx.refuse({
+      rule: 'not_in_batches',
+      message: `this ${verb.toUpperCase()} of ${at} cannot go in batches: ${why}`,
+      alternative:
+        'write it so that each row is changed by itself, or allow it: then it is one transaction that holds its row locks to the end',
+      relation: at,
+    })
+  )
+    return;
+  // Without a key the old row of an UPDATE cannot be found again.
+  const restorable = verb === 'delete' || batchKey(table) !== null;
+  const archive = ctx.overlay.isNew(table) || !restorable ? null : archiveTableOf(ctx, table, verb);
+  const needsArchive = !ctx.overlay.isNew(table);
+  if (
+    needsArchive &&
+    !archive &&
+    !withoutWayBack(
+      ctx,
+      `the rows that this ${verb.toUpperCase()} ${verb === 'update' ? 'overwrites' : 'removes'} in ${at} are not kept`,
+      restorable
+        ? 'archive: {to: <schema>} keeps them, and the way back restores them'
+        : 'give the table a key, so that archive: {to: <schema>} can restore them',
+      table,
+    )
+  )
+    return;
+  if (archive) makeArchive(ctx, table, archive);
+  ctx.overlay.noteRows(table);
+  const whole = why !== null || small;
+  const parts = whole ? [table] : withRows(ctx, table);
+  for (const part of parts) addDml(ctx, part, change, archive, whole);
+}
+
+/** Same columns, no constraints: the rows as they were. */
+export function makeArchive(ctx: PlanContext, table: Table, archive: RelationName): void {
+  ctx.add({
+    phase: 'expand',
+    action: 'create_archive',
+    title: `create ${shownRelation(archive)} for the old rows of ${shownRelation(table)}`,
+    run: transaction([`CREATE TABLE ${relation(archive)} (LIKE ${relation(table)})`]),
+    undo: [transaction([`DROP TABLE IF EXISTS ${relation(archive)}`])],
+    locks: [plannedLock(table, 'ACCESS SHARE')],
+    work: 'metadata',
+    estimate: brief(),
+    risk: risk(),
+    own: true,
+  });
+  ctx.asked(`+ table ${shownRelation(archive)}`);
+}
+
+function addDml(ctx: PlanContext, table: Table, change: Change, archive: RelationName | null, whole: boolean): void {
+  const { statement, verb } = change;
+  const alias = statement.relation?.alias?.aliasname ?? statement.relation?.relname ?? table.name;
+  const where = statement.whereClause
+    ? expressionSql(qualified(statement.whereClause, alias, outerColumns(statement.whereClause, table)))
+    : 'true';
+  const from = change.verb === 'update' ? change.statement.fromClause : change.statement.usingClause;
+  // The archive reads the rows by the same condition, so a condition over other tables becomes EXISTS.
+  const rowWhere = (from ?? []).length === 0 ? where : `EXISTS (SELECT 1 FROM ${fromSql(from ?? [])} WHERE ${where})`;
+  const run: DmlRun = {
+    kind: 'dml',
+    verb,
+    table: bareName(table),
+    key: whole ? null : batchKey(table),
+    statement: `${batchSql(change, table, alias)} WHERE $RANGE AND (${where})`,
+    where: rowWhere,
+    alias,
+    archive,
+  };
+  const back = archive ? restore(table, archive, verb) : null;
+  ctx.add({
+    phase: 'backfill',
+    action: verb === 'update' ? 'update_rows' : 'delete_rows',
+    title: `${verb} rows of ${shownRelation(table)}${whole ? ' in one transaction' : ' in batches'}`,
+    run,
+    undo: back ? [back] : [],
+    wayBack: archive
+      ? { statement: back?.statements.join(';\n') ?? '', lossless: true }
+      : ctx.overlay.isNew(table)
+        ? { statement: '-- goes with the table', lossless: true }
+        : null,
+    because: 'the old rows are not kept',
+    locks: [plannedLock(table, 'ROW EXCLUSIVE', 'batch')],
+    work: 'batches',
+    estimate: batchesOf(sized(ctx, table)),
+    risk: risk({
+      performance: whole ? 'low' : 'medium',
+      dataLoss: archive ? 'low' : 'high',
+      rollback: archive ? 'low' : 'high',
+    }),
+  });
+}
+
+/** Columns of the table that a sub-query's own columns cannot hide; inside sub-queries names stay as written. */
+const outerColumns = (where: Node, table: Table): string[] =>
+  contains(where, 'SubLink') ? [] : table.columns.map((c) => c.name);
+
+const fromSql = (from: readonly Node[]): string =>
+  sqlOf({
+    SelectStmt: {
+      targetList: [{ ResTarget: { val: { A_Const: { ival: { ival: 1 } } } } }],
+      fromClause: [...from],
+      limitOption: 'LIMIT_OPTION_DEFAULT',
+      op: 'SETOP_NONE',
+    },
+  }).replace(/^SELECT 1 FROM /, '');
+
+/** The statement up to its WHERE, table name written out. */
+function batchSql(change: Change, table: Table, alias: string): string {
+  const range = {
+    ...change.statement.relation,
+    schemaname: table.schema,
+    relname: table.name,
+    alias: { aliasname: alias },
+  };
+  const { whereClause: _w, returningClause: _r, ...rest } = change.statement;
+  return change.verb === 'update'
+    ? sqlOf({ UpdateStmt: { ...rest, relation: range } })
+    : sqlOf({ DeleteStmt: { ...rest, relation: range } });
+}
+
+/** Old rows come back by key; a row that was changed since keeps nothing of the newer change, a row that is gone stays gone. */
+function restore(
+  table: Table,
+  archive: RelationName,
+  verb: 'update' | 'delete',
+): Extract<StepRun, { kind: 'transaction' }> {
+  const columns = table.columns.filter((c) => c.generated === null).map((c) => c.name);
+  const key = batchKey(table)?.map((k) => k.name) ?? null;
+  const overriding = table.columns.some((c) => c.identity !== null) ? ' OVERRIDING SYSTEM VALUE' : '';
+  const insert = `INSERT INTO ${relation(table)} (${identList(columns)})${overriding} SELECT ${identList(columns)} FROM ${relation(archive)}${key ? ' ON CONFLICT DO NOTHING' : ''}`;
+  const settable = columns.filter(
+    (c) => !(key ?? []).includes(c) && table.columns.find((k) => k.name === c)?.identity !== 'always',
+  );
+  const update = `UPDATE ${relation(table)} AS t SET ${settable.map((c) => `${ident(c)} = a.${ident(c)}`).join(', ')} FROM ${relation(archive)} AS a WHERE ${(key ?? columns).map((c) => `t.${ident(c)} = a.${ident(c)}`).join(' AND ')}`;
+  const statement = verb === 'delete' ? insert : update;
+  // Emptied with the restoring, so that a second pass changes nothing.
+  return transaction([guarded(relationExists(archive), statement, `DELETE FROM ${relation(archive)}`)], { long: true });
+}
