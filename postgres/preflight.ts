@@ -164,6 +164,13 @@ async function checkPrivileges(
     const grant = `GRANT USAGE, CREATE ON SCHEMA ${ident(schema)} TO ${role};`;
     checks.push(bad('privileges', `role ${session.role} may not create in schema ${schema}`, grant, true));
   }
+  for (const { run } of steps) {
+    if (run.kind !== 'backfill') continue;
+    await mustSilence(session, run).catch((error: unknown) => {
+      if (!isProblem(error) || error.code !== 'PrivilegeMissing') throw error;
+      checks.push(bad('privileges', error.message, error.hint, true));
+    });
+  }
   return checks.length > 0
     ? checks
     : [good('privileges', `role ${session.role} may do all of it (${steps.length} steps)`)];

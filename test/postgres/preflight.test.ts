@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { SchemaPlan, TransactionRun } from '../../plan/model/steps';
+import type { BackfillRun, SchemaPlan, TransactionRun } from '../../plan/model/steps';
 import { backUp } from '../../postgres/backup';
 import type { PreflightCheck } from '../../postgres/preflight';
 import { preflight, requireChecks } from '../../postgres/preflight';
@@ -81,6 +81,23 @@ describeVersions('preflight', (version) => {
     expect(remedies).toContain(`GRANT CREATE ON DATABASE "${db.name}" TO "${role}";`);
     expect(remedies).toContain(`GRANT USAGE, CREATE ON SCHEMA "public" TO "${role}";`);
     expect(remedies.some((remedy) => /^GRANT ".*" TO /.test(remedy ?? ''))).toBe(true);
+    // A backfill that must not fire triggers: seen before anything runs, not in the middle.
+    await db.query(`CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN new; END$$;
+      CREATE TRIGGER f BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()`);
+    const quiet: BackfillRun = {
+      kind: 'backfill',
+      table: { schema: 'public', name: 't' },
+      set: [],
+      pending: 'true',
+      key: null,
+      quiet: true,
+      column: 't.a',
+    };
+    const silent = await check(url.toString(), { ...plan, steps: [stepOf(quiet)] });
+    if (version >= 15)
+      expect(silent.map(({ remedy }) => remedy)).toContain(
+        `GRANT SET ON PARAMETER session_replication_role TO "${role}";`,
+      );
     for (const remedy of remedies) if (remedy?.startsWith('GRANT')) await db.query(remedy);
     requireChecks(await check(url.toString()));
     await db.query(`REASSIGN OWNED BY ${role} TO CURRENT_USER; DROP OWNED BY ${role}; DROP ROLE ${role}`);
