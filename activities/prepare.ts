@@ -15,7 +15,7 @@ import type { Session } from '../postgres/session';
 import { withSession } from '../postgres/session';
 import { install, installedVersion } from '../postgres/state/install';
 import { writeLog } from '../postgres/state/journal';
-import type { Claim } from '../postgres/state/migrations';
+import type { Claim, MigrationRow } from '../postgres/state/migrations';
 import { claimName, findMigration, loadPlan, storePlan } from '../postgres/state/migrations';
 import type { Target } from '../postgres/types';
 import { databaseConfig, environmentDefaults, resolveTarget } from '../worker/config';
@@ -146,13 +146,16 @@ export async function prepare({ start }: { start: unknown }, tools: Tools): Prom
   return withSession(target, { purpose: 'preflight', migration: name }, async (session) => {
     const before = dry ? null : await claimedBefore(session, name, tools);
     if (before) return factsOf(before);
-    await refuseUsedName(session, given);
+    await refuseUsedName(session, given, tools);
+    // Beside the planning: both only read, and a person waits.
+    const asItWas = dry ? null : fingerprintOf(target);
+    asItWas?.catch(() => undefined); // told where it is awaited
     const catalog = await catalogOf(target);
     const plan = await planMigration(given, catalog);
     refuse(plan, given);
     await runPreflight({ session, target, plan, given, catalog, tools });
     if (dry) return dryFacts(plan);
-    const lines = await fingerprintOf(target);
+    const lines = (await asItWas) ?? [];
     tools.signal.throwIfAborted();
     await install(session, tools.signal);
     await claim(session, given, plan, tools);
@@ -170,19 +173,21 @@ export async function prepare({ start }: { start: unknown }, tools: Tools): Prom
   });
 }
 
+const isMine = async (row: MigrationRow | undefined, tools: Tools): Promise<boolean> =>
+  row?.status === 'running' && row.workflowId === tools.workflowId && row.runId === (await tools.chainId());
+
 /** An attempt before this one may have claimed the name and stored the plan: that plan is the one that runs. */
 async function claimedBefore(session: Session, name: string, tools: Tools): Promise<SchemaPlan | null> {
   if ((await installedVersion(session)) === null) return null;
-  const row = await findMigration(session, name);
-  const mine =
-    row?.workflowId === tools.workflowId && row.runId === (await tools.chainId()) && row.status === 'running';
-  return mine ? loadPlan(session, name) : null;
+  return (await isMine(await findMigration(session, name), tools)) ? loadPlan(session, name) : null;
 }
 
 /** Before planning: against a database that has the change already, the planner would only say that things exist. */
-async function refuseUsedName(session: Session, given: SchemaMigrationPlan): Promise<void> {
+async function refuseUsedName(session: Session, given: SchemaMigrationPlan, tools: Tools): Promise<void> {
   if ((await installedVersion(session)) === null) return;
   const row = await findMigration(session, given.name);
+  // Its own: an attempt that died between the claim and the stored plan.
+  if (await isMine(row, tools)) return;
   if (row?.status === 'running' || row?.status === 'pending') {
     const { workflowId, runId } = row;
     throw await nameInUse(given, { workflowId: workflowId ?? '', runId: runId ?? '' });

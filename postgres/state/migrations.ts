@@ -219,6 +219,7 @@ export async function setStatus(
 
 /** Contract has committed: from here on the name is used. Idempotent; times are of the first call. */
 export async function completeAtContract(session: Session, name: string): Promise<void> {
+  crashPoint('finish.before');
   await session.run(
     `UPDATE pgshift.migrations SET status = 'completed', applied_at = now(), execution_time = now() - started_at,
             updated_at = now() WHERE name = $1 AND status <> 'completed'`,
