@@ -62,6 +62,7 @@ export async function storeLargePlan(target: Target, name: string, body: unknown
 export interface StoredMigration {
   readonly name: string;
   readonly status: string;
+  readonly checksum: string;
   readonly workflowId: string | null;
   readonly plan: SchemaPlan | null;
   /** Ids of the steps that may have left something. */
@@ -78,9 +79,12 @@ export async function storedMigration(target: Target, name: string): Promise<Sto
     const row = await session.one<{
       name: string;
       status: string;
+      checksum: string;
       workflow_id: string | null;
       plan: SchemaPlan | null;
-    }>('SELECT m.name, m.status, m.workflow_id, m.plan FROM pgshift.migrations AS m WHERE m.name = $1', [name]);
+    }>('SELECT m.name, m.status, m.checksum, m.workflow_id, m.plan FROM pgshift.migrations AS m WHERE m.name = $1', [
+      name,
+    ]);
     if (row === undefined) return null;
     const steps = await session.rows<{ step_id: string }>(
       `SELECT s.step_id FROM pgshift.steps AS s WHERE s.migration_name = $1 AND s.status NOT IN ('pending', 'undone')`,
@@ -89,6 +93,7 @@ export async function storedMigration(target: Target, name: string): Promise<Sto
     return {
       name: row.name,
       status: row.status,
+      checksum: row.checksum,
       workflowId: row.workflow_id,
       plan: row.plan,
       begun: steps.map((step) => step.step_id),

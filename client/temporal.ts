@@ -225,11 +225,11 @@ export class Temporal {
     }
   }
 
-  /** Sends an update and waits for its answer; the id makes a second try the same message. @throws Problem. */
-  async update<T>(id: string, name: string, argument: unknown, requestId: string): Promise<T> {
+  /** Sends an update and waits for its answer. What makes two messages one is the request id inside: Temporal's own would repeat the first answer. */
+  async update<T>(id: string, name: string, argument: unknown): Promise<T> {
     try {
       return await this.#call(UPDATE_MS, () =>
-        this.client.workflow.getHandle(id).executeUpdate<T, [unknown]>(name, { args: [argument], updateId: requestId }),
+        this.client.workflow.getHandle(id).executeUpdate<T, [unknown]>(name, { args: [argument] }),
       );
     } catch (error) {
       if (!isNoAnswer(error)) return this.#fail(error);

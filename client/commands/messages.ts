@@ -83,12 +83,7 @@ export async function send(
   { name, options }: { readonly name: string; readonly options: MessageOptions },
 ): Promise<void> {
   const requestId = options.requestId ?? randomUUID();
-  const answer = await temporal.update<Answer>(
-    seen.id,
-    name,
-    argument(name, context.by, requestId, options),
-    requestId,
-  );
+  const answer = await temporal.update<Answer>(seen.id, name, argument(name, context.by, requestId, options));
   const { terminal } = context;
   if (terminal.json) (options.wait ? terminal.printJsonLine : terminal.printJson)({ id: seen.id, ...answer });
   else {

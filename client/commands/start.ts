@@ -4,6 +4,8 @@
  */
 import { Problem, isProblem } from '../../plan/model/errors';
 import type { Context } from '../context';
+import { checksumOf } from '../../plan/sql/planner';
+import type { StoredMigration } from '../direct';
 import { isOutOfSight, storeLargePlan, storedMigration, targetOf } from '../direct';
 import { hasEnded } from '../follow';
 import type { Until } from '../follow';
@@ -18,7 +20,7 @@ import { followAndReport } from './watch';
 /** The contract's limit of a workflow's argument. */
 const MAX_ARGUMENT_BYTES = 128 * 1024;
 /** A name that is used, a missing privilege and their like come within this; a worker that is busy costs no more. */
-const EARLY_MS = 2_000;
+const EARLY_MS = 5_000;
 
 interface StartOptions {
   readonly database?: string;
@@ -80,17 +82,20 @@ async function earlyEnd(temporal: Temporal, id: string, runId: string): Promise<
   return null;
 }
 
-/** Is this very text applied already, as far as the CLI can see? */
-async function isApplied(context: Context, loaded: LoadedPlan, temporal: Temporal): Promise<boolean> {
+/** A name that the database has as completed, as far as the CLI can see it: planning the change against its own outcome would only mislead. */
+async function refuseUsedName(context: Context, { plan, sql }: LoadedPlan): Promise<void> {
+  if (plan.mode === 'dry-run') return;
+  let stored: StoredMigration | null;
   try {
-    const target = await targetOf(context, loaded.plan.database);
-    return (await storedMigration(target, loaded.plan.name))?.status === 'completed';
+    stored = await storedMigration(await targetOf(context, plan.database), plan.name);
   } catch (error) {
-    if (!isOutOfSight(error)) throw error;
-    return (
-      (await temporal.describe(`migration/${loaded.plan.database}/${loaded.plan.name}`))?.execution === 'COMPLETED'
-    );
+    if (isOutOfSight(error)) return;
+    throw error;
   }
+  if (stored?.status !== 'completed') return;
+  if (stored.checksum === checksumOf(sql))
+    throw new Problem('AlreadyApplied', `${plan.name} is completed on ${plan.database}`);
+  throw new Problem('ChecksumMismatch', `${plan.name} was completed on ${plan.database} with other SQL`);
 }
 
 interface Started {
@@ -125,8 +130,8 @@ export async function start(context: Context, [file = '']: readonly string[], op
   const id = options.id ?? `migration/${database}/${name}`;
   try {
     const temporal = await context.temporal();
-    // Of a used name the worker compares the text; planning it against the changed database would only mislead.
-    if (!(await isApplied(context, loaded, temporal))) await refuseEarly(context, loaded);
+    await refuseUsedName(context, loaded);
+    await refuseEarly(context, loaded);
     const runId = await temporal.start({
       type: 'schemaMigration',
       id,
