@@ -18,6 +18,7 @@ const TOGETHER: readonly string[] = [
   'ALTER TABLE payment ALTER amount SET NOT NULL; ALTER TABLE payment ALTER amount TYPE numeric(14,4)',
   'ALTER TABLE payment ALTER amount TYPE numeric(14,4); ALTER TABLE payment ALTER amount SET DEFAULT 7.1234',
   'ALTER TABLE payment ALTER amount TYPE numeric(14,4), ALTER amount DROP DEFAULT',
+  `ALTER TABLE payment ALTER n TYPE text USING n::text, ALTER n SET DEFAULT 'none'`,
   'ALTER TABLE payment ALTER amount TYPE numeric(14,4); ALTER TABLE payment ADD CONSTRAINT more CHECK (amount >= 0)',
   'ALTER TABLE payment ALTER amount TYPE numeric(14,4); CREATE INDEX ON payment (amount, n) WHERE amount > 1',
   'ALTER TABLE payment ALTER id TYPE bigint; ALTER TABLE payment ALTER amount TYPE numeric(14,4)',
@@ -33,7 +34,7 @@ describeVersions('a type change beside other statements', (version) => {
       const [client, other] = await Promise.all([mine.client(), plain.client()]);
       await client.query('CREATE SCHEMA pgshift');
       const before = await snapshot(client);
-      const plan = await planOn(client, sql, { allow: [{ rule: 'no_way_back', reason: 't' }] });
+      const plan = await planOn(client, sql, { transforms: { 'payment.n': { down: 'n::int' } } });
       expect(plan.findings.filter((f) => f.level === 'error' && !f.allowed)).toEqual([]);
       const kept = plan.steps.filter((s) => s.phase !== 'cleanup');
       await runSteps(client, kept);
@@ -44,6 +45,171 @@ describeVersions('a type change beside other statements', (version) => {
       expect(diffCatalog(await snapshot(other), await snapshot(client))).toEqual(SAME);
     } finally {
       await Promise.all([mine.drop(), plain.drop()]);
+    }
+  });
+});
+
+describe('what a type change refuses or asks for', () => {
+  const version = 18;
+  beforeAll(loadPlanner);
+
+  type Expected = { readonly code?: string; readonly rule?: string; readonly message?: RegExp };
+  type Case = readonly [
+    name: string,
+    sql: string,
+    expected: Expected,
+    more?: string,
+    extra?: Parameters<typeof planOn>[2],
+  ];
+  const T = 'ALTER TABLE payment ALTER';
+  const CASES: readonly Case[] = [
+    [
+      'no cast',
+      `${T} reference TYPE bigint`,
+      {
+        code: 'TransformMissing',
+        message: /^payment\.reference: text to bigint is no assignment cast; rows need an expression$/,
+      },
+    ],
+    ['rounding', `${T} amount TYPE bigint`, { code: 'TransformMissing', message: /may change values/ }],
+    ['fewer digits', `${T} amount TYPE numeric(10,1)`, { code: 'TransformMissing' }],
+    ['float to numeric', `${T} far TYPE numeric`, { code: 'TransformMissing' }],
+    ['cents', `${T} amount TYPE bigint USING amount * 100`, { code: 'MeaningChanged' }],
+    ['another column', `${T} amount TYPE bigint USING n`, { code: 'MeaningChanged' }],
+    ['a function', `${T} reference TYPE bigint USING length(reference)`, { code: 'MeaningChanged' }],
+    [
+      'unknown column in up',
+      `${T} reference TYPE bigint`,
+      { code: 'NoSuchObject' },
+      '',
+      { transforms: { 'payment.reference': { up: 'refference::bigint' } } },
+    ],
+    [
+      'not an expression',
+      `${T} reference TYPE bigint`,
+      { code: 'InvalidPlan' },
+      '',
+      { transforms: { 'payment.reference': { up: 'reference::' } } },
+    ],
+    [
+      'a sub-query',
+      `${T} reference TYPE bigint`,
+      { code: 'InvalidPlan' },
+      '',
+      { transforms: { 'payment.reference': { up: 'COALESCE(reference::bigint, (SELECT 1))' } } },
+    ],
+    ['no such type', `${T} reference TYPE nothing`, { code: 'NoSuchObject' }],
+    ['no way back', `${T} n TYPE text`, { rule: 'no_way_back' }],
+    ['session settings', `${T} at TYPE timestamptz`, { rule: 'stable_cast' }],
+    [
+      'a materialized view',
+      `${T} amount TYPE numeric(14,4)`,
+      { rule: 'dependent_refused', message: /mv/ },
+      'CREATE MATERIALIZED VIEW mv AS SELECT amount FROM payment',
+    ],
+    [
+      'a materialized view over a view',
+      `${T} amount TYPE numeric(14,4)`,
+      { rule: 'dependent_refused', message: /mv/ },
+      'CREATE VIEW v AS SELECT amount FROM payment; CREATE MATERIALIZED VIEW mv AS SELECT amount FROM v',
+    ],
+    [
+      'a function body',
+      `${T} amount TYPE numeric(14,4)`,
+      { rule: 'dependent_refused', message: /total/ },
+      'CREATE FUNCTION total() RETURNS numeric LANGUAGE sql BEGIN ATOMIC SELECT sum(amount) FROM payment; END',
+    ],
+    [
+      'a generated column',
+      `${T} amount TYPE numeric(14,4)`,
+      { rule: 'generated_column' },
+      'ALTER TABLE payment ADD twice numeric GENERATED ALWAYS AS (amount * 2) STORED',
+    ],
+    [
+      'an exclusion constraint',
+      `${T} n TYPE bigint`,
+      { rule: 'exclusion_constraint' },
+      'ALTER TABLE payment ADD EXCLUDE USING btree (n WITH =)',
+    ],
+    [
+      'a trigger that never sleeps',
+      `${T} n TYPE bigint`,
+      { rule: 'trigger_always' },
+      `CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER always BEFORE UPDATE ON payment FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE payment ENABLE ALWAYS TRIGGER always`,
+    ],
+    [
+      'a publication of all columns',
+      `${T} n TYPE bigint`,
+      { rule: 'published_table' },
+      'CREATE PUBLICATION p FOR TABLE payment',
+    ],
+    [
+      'partitions',
+      'ALTER TABLE part ALTER v TYPE bigint',
+      { rule: 'partitioned_type_change' },
+      'CREATE TABLE part (k int, v int) PARTITION BY RANGE (k); CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (9)',
+    ],
+    ['a row type in use', `${T} n TYPE bigint`, { rule: 'row_type_used' }, 'CREATE TABLE holder (p payment)'],
+    [
+      'a foreign key that would not fit',
+      `${T} id TYPE text USING id::text`,
+      { rule: 'foreign_key_type' },
+      '',
+      { allow: [{ rule: 'no_way_back', reason: 't' }] },
+    ],
+    [
+      'two columns in one index',
+      `${T} n TYPE bigint, ALTER amount TYPE numeric(14,4)`,
+      { rule: 'shared_type_change' },
+      'CREATE INDEX ON payment (n, amount)',
+    ],
+  ];
+
+  test.each(CASES)('%s', async (_name, sql, expected, more = '', extra = {}) => {
+    const database = await freshDatabase(version, `${SETUP} ${more}`);
+    try {
+      const client = await database.client();
+      const planned = planOn(client, sql, extra);
+      if (expected.code !== undefined) {
+        await expect(planned).rejects.toMatchObject({
+          code: expected.code,
+          message: expect.stringMatching(expected.message ?? /./),
+        });
+        return;
+      }
+      const plan = await planned;
+      expect(plan.runnable).toBe(false);
+      expect(plan.findings.find((f) => f.rule === expected.rule)).toMatchObject({
+        level: 'error',
+        allowed: false,
+        message: expect.stringMatching(expected.message ?? /./),
+      });
+    } finally {
+      await database.drop();
+    }
+  });
+
+  test.each([
+    ['a cast', `reference::bigint`],
+    ['NULL filled', `COALESCE(reference::bigint, 0)`],
+    ['invalid ones mended', `CASE WHEN reference ~ '^[0-9]+$' THEN reference::bigint ELSE NULL END`],
+    ['empty is nothing', `NULLIF(trim(reference), '')::bigint`],
+  ])('the same meaning: %s', async (_name, up) => {
+    const database = await freshDatabase(version, SETUP);
+    try {
+      const client = await database.client();
+      const plan = await planOn(client, 'ALTER TABLE payment ALTER reference TYPE bigint', {
+        transforms: { 'payment.reference': { up } },
+      });
+      expect(plan.runnable).toBe(true);
+      await runSteps(client, plan.steps);
+      expect(
+        await readCatalog(client).then(
+          (c) => c.tables.find((t) => t.name === 'payment')?.columns.find((c2) => c2.name === 'reference')?.type,
+        ),
+      ).toBe('bigint');
+    } finally {
+      await database.drop();
     }
   });
 });

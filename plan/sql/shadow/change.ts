@@ -75,6 +75,8 @@ export interface Change {
   readonly policies: readonly Table['policies'][number][];
   readonly rules: readonly Table['rules'][number][];
   readonly sequence: Sequence | null;
+  /** Of the old column as it is now, and of the new one as asked. */
+  readonly defaults: { readonly before: string | null; readonly after: string | null };
   /** SET clauses of functions and SET LOCAL of batches where a setting decides the result. */
   readonly pinned: Readonly<Record<string, string>>;
 }
@@ -100,7 +102,16 @@ export function collectParts(
   column: Column,
 ): Pick<
   Change,
-  'indexes' | 'checks' | 'foreign' | 'notNull' | 'statistics' | 'triggers' | 'policies' | 'rules' | 'sequence'
+  | 'indexes'
+  | 'checks'
+  | 'foreign'
+  | 'notNull'
+  | 'statistics'
+  | 'triggers'
+  | 'policies'
+  | 'rules'
+  | 'sequence'
+  | 'defaults'
 > {
   const name = column.name;
   const named = (kind: string, object: string): string => ctx.names.make(kind, table.schema, table.name, object);
@@ -117,6 +128,8 @@ export function collectParts(
   const incoming = table.incoming.filter((c) => c.references?.columns.includes(name));
   const foreign = [...mine.filter((c) => c.type === 'foreign'), ...incoming];
   const notNull = mine.find((c) => c.type === 'not-null') ?? null;
+  // In the database as it is, before this plan.
+  const was = ctx.catalog.tables.find((t) => sameTable(t, table))?.columns.find((c) => c.name === name) ?? null;
   const owned = column.ownedSequence;
   return {
     indexes: of(table.indexes).map((index) => ({
@@ -139,20 +152,17 @@ export function collectParts(
           constraint: notNull,
           twin: named('twinnn', name),
           back: named('backnn', name),
-          wanted: !wasNotNull(ctx, table, name) && !notNull,
+          wanted: !(was?.notNull ?? false) && !notNull,
         }
       : null,
     statistics: of(table.statistics).map((statistics) => ({ statistics, twin: named('twinsta', statistics.name) })),
     triggers: of(table.triggers),
     policies: of(table.policies),
     rules: of(table.rules),
+    defaults: { before: (was ?? column).default, after: column.default },
     sequence: owned ? (ctx.catalog.sequences.find((s) => sameTable(s, owned)) ?? null) : null,
   };
 }
-
-/** In the database as it is, before this plan. */
-const wasNotNull = (ctx: PlanContext, table: RelationName, column: string): boolean =>
-  ctx.catalog.tables.find((t) => sameTable(t, table))?.columns.find((c) => c.name === column)?.notNull ?? false;
 
 export const sameTable = (a: RelationName, b: RelationName): boolean => a.schema === b.schema && a.name === b.name;
 

@@ -50,15 +50,15 @@ function moveIdentity(change: Change, from: string, to: string, type: TypeRef): 
   ];
 }
 
-/** `from` gives its default (and owned sequence) to `to`. Names are those after the columns were renamed. */
+/** `from` gives up its default, and `to` gets its own; an owned sequence moves over. Names are those after the columns were renamed. */
 export function moveNumbers(change: Change, from: string, to: string, type: TypeRef): string[] {
-  const { column, sequence } = change;
+  const { column, defaults, old, sequence } = change;
   const table = quotedTable(change);
   if (column.identity !== null) return moveIdentity(change, from, to, type);
-  if (column.default === null) return [];
+  const [lost, given] = from === old ? [defaults.before, defaults.after] : [defaults.after, defaults.before];
   return [
-    `ALTER TABLE ${table} ALTER COLUMN ${ident(to)} SET DEFAULT ${column.default}`,
-    `ALTER TABLE ${table} ALTER COLUMN ${ident(from)} DROP DEFAULT`,
+    ...(given === null ? [] : [`ALTER TABLE ${table} ALTER COLUMN ${ident(to)} SET DEFAULT ${given}`]),
+    ...(lost === null ? [] : [`ALTER TABLE ${table} ALTER COLUMN ${ident(from)} DROP DEFAULT`]),
     ...(sequence ? [`ALTER SEQUENCE ${relation(sequence)} OWNED BY ${table}.${ident(to)}`] : []),
   ];
 }
