@@ -102,6 +102,7 @@ export async function runDropIndex(work: Work, run: DropIndexRun): Promise<WorkR
       const found = await findIndex(work.session, run.index);
       const names = [...(found ? [run.index] : []), ...(await leftoverNames(work, run.index))];
       let locks: WorkResult['locks'] = [];
+      crashPoint('index.before', work.context.step.id);
       for (const name of names) {
         const statement = `DROP INDEX CONCURRENTLY IF EXISTS ${relation(name)}`;
         locks = [...locks, ...(await observed(work, () => work.session.run(statement))).locks];

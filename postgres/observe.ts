@@ -13,6 +13,7 @@ import { budgetLeftMs, budgetSpent } from './ladder';
 import type { Work } from './work';
 import { abortError, tell } from './work';
 
+const FIRST_LOOK_MS = 5;
 const LOOK_MS = 200;
 
 interface Look extends Record<string, unknown> {
@@ -40,8 +41,8 @@ export async function observed<T>(
   let over = false;
   let spent: readonly Blocker[] | null = null;
   const watching = (async () => {
-    while (!over) {
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    for (let delay = FIRST_LOOK_MS; !over; delay = Math.min(LOOK_MS, delay * 2)) {
+      await new Promise((resolve) => setTimeout(resolve, delay));
       if (over) break;
       spent = (await look(work, locks, whenBuilding).catch(() => null)) ?? spent;
     }
@@ -49,6 +50,8 @@ export async function observed<T>(
   const started = performance.now();
   try {
     const value = await statement();
+    // A small build may be over before it was ever seen.
+    if (whenBuilding) crashPoint(whenBuilding, work.context.step.id);
     return { value, locks: finished(locks, started) };
   } catch (error) {
     // The look that cancelled it may not have said so yet.
