@@ -13,6 +13,17 @@ import type { EqualCase } from './equalCases';
 const lines = async (client: Client, database: string): Promise<string[]> =>
   (await fingerprintCatalog(client)).map((line) => line.replaceAll(database, 'DB'));
 
+/** Every row of the tables that SETUP makes, as text. */
+const rowsOf = async (client: Client): Promise<unknown> =>
+  Promise.all(
+    ['customer', 'city', '"Odd Table"', 'event'].map(async (table) => {
+      const { rows } = await client.query<{ md5: string }>(
+        `SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM ${table} t`,
+      );
+      return rows;
+    }),
+  );
+
 async function check(version: 15 | 18, test: EqualCase): Promise<void> {
   const ours = await freshDatabase(version, SETUP);
   const plain = await freshDatabase(version, SETUP);
@@ -22,6 +33,7 @@ async function check(version: 15 | 18, test: EqualCase): Promise<void> {
     if (test.setup) await plain.query(test.setup);
     await client.query('ANALYZE');
     const before = await lines(client, ours.name);
+    const rowsBefore = await rowsOf(client);
     const plan = await planOn(client, test.sql, test.extra);
     expect(plan.findings.filter((f) => f.level === 'error' && !f.allowed)).toEqual([]);
     const early = plan.steps.filter((s) => s.phase !== 'cleanup');
@@ -29,10 +41,12 @@ async function check(version: 15 | 18, test: EqualCase): Promise<void> {
       await runSteps(client, early);
       await undoSteps(client, early, { reported: [] }, true);
       expect(diffCatalog(before, await lines(client, ours.name))).toEqual({ added: [], removed: [] });
+      if (test.values !== 'change') expect(await rowsOf(client)).toEqual(rowsBefore);
     }
     await runSteps(client, plan.steps);
     await plain.query(test.plain ?? test.sql);
     const other = await plain.client();
+    if (test.keeps) await client.query(`DROP SCHEMA ${test.keeps} CASCADE`);
     const difference = diffCatalog(await lines(other, plain.name), await lines(client, ours.name));
     expect(difference).toEqual({ added: [], removed: [] });
     if (test.rows) expect((await client.query(test.rows)).rows).toEqual((await other.query(test.rows)).rows);

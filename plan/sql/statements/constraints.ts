@@ -193,7 +193,8 @@ function note(ctx: PlanContext, table: Table, node: ConstraintNode, name: string
 /** As pg_get_constraintdef() has it, close enough for copies: without name and NOT VALID. */
 function constraintText(node: ConstraintNode): string {
   const { conname: _name, skip_validation: _skip, ...rest } = node;
-  const sql = addSqlBare({ ...rest, initially_valid: true });
+  const valid = node.skip_validation ? { initially_valid: true } : {};
+  const sql = addSqlBare({ ...rest, ...valid });
   return sql.replace(/^ALTER TABLE \S+\s+ADD\s+/, '');
 }
 const addSqlBare = (node: ConstraintNode): string =>

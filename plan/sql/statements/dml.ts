@@ -125,11 +125,34 @@ function planChange(ctx: PlanContext, change: Change): void {
     )
   )
     return;
+  const elsewhere = needsArchive ? cascades(table, change) : null;
+  if (
+    elsewhere !== null &&
+    !withoutWayBack(
+      ctx,
+      `foreign key ${elsewhere} changes rows of other tables too, and they are not kept`,
+      'change those rows first, in a statement of their own',
+      table,
+    )
+  )
+    return;
   if (archive) makeArchive(ctx, table, archive);
   ctx.overlay.noteRows(table);
   const whole = why !== null || small;
   const parts = whole ? [table] : withRows(ctx, table);
   for (const part of parts) addDml(ctx, part, change, archive, whole);
+}
+
+/** A foreign key that carries the change into another table; null = none. */
+function cascades(table: Table, change: Change): string | null {
+  const set =
+    change.verb === 'update' ? (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []) : [];
+  const word = change.verb === 'delete' ? 'DELETE' : 'UPDATE';
+  const found = table.incoming.find((f) => {
+    const touched = change.verb === 'delete' || (f.references?.columns ?? []).some((c) => set.includes(c));
+    return touched && new RegExp(`ON ${word} (CASCADE|SET NULL|SET DEFAULT)`).test(f.definition);
+  });
+  return found ? `${found.name} of ${shownRelation(found.table)}` : null;
 }
 
 /** Same columns, no constraints: the rows as they were. */
@@ -168,7 +191,7 @@ function addDml(ctx: PlanContext, table: Table, change: Change, archive: Relatio
     alias,
     archive,
   };
-  const back = archive ? restore(table, archive, verb) : null;
+  const back = archive ? restore(ctx, table, archive, verb) : null;
   ctx.add({
     phase: 'backfill',
     action: verb === 'update' ? 'update_rows' : 'delete_rows',
@@ -222,6 +245,7 @@ function batchSql(change: Change, table: Table, alias: string): string {
 
 /** Old rows come back by key; a row that was changed since keeps nothing of the newer change, a row that is gone stays gone. */
 function restore(
+  ctx: PlanContext,
   table: Table,
   archive: RelationName,
   verb: 'update' | 'delete',
@@ -235,6 +259,15 @@ function restore(
   );
   const update = `UPDATE ${relation(table)} AS t SET ${settable.map((c) => `${ident(c)} = a.${ident(c)}`).join(', ')} FROM ${relation(archive)} AS a WHERE ${(key ?? columns).map((c) => `t.${ident(c)} = a.${ident(c)}`).join(' AND ')}`;
   const statement = verb === 'delete' ? insert : update;
+  const quiet =
+    ctx.catalog.canSetReplicationRole &&
+    table.triggers.some(
+      (t) => t.row && t.enabled !== 'D' && t.events.includes(verb === 'delete' ? 'insert' : 'update'),
+    );
   // Emptied with the restoring, so that a second pass changes nothing.
-  return transaction([guarded(relationExists(archive), statement, `DELETE FROM ${relation(archive)}`)], { long: true });
+  return transaction([guarded(relationExists(archive), statement, `DELETE FROM ${relation(archive)}`)], {
+    long: true,
+    // The user's triggers fired when the rows were changed; firing again would write over what is restored.
+    ...(quiet ? { settings: { session_replication_role: 'replica' } } : {}),
+  });
 }
