@@ -93,7 +93,7 @@ export async function migrate(bench: Bench, { name, sql, keys = {}, onLook }: Mi
 export async function settle(bench: Bench, id: string, how: 'rollback' | 'cleanup'): Promise<void> {
   const { temporal } = bench;
   const message = how === 'rollback' ? { by: 'bench' } : { by: 'bench', gate: 'cleanup' };
-  await temporal.update(id, how === 'rollback' ? 'rollback' : 'approve', message, `${how}-${id}`);
+  await temporal.update(id, how === 'rollback' ? 'rollback' : 'approve', message);
   while ((await temporal.describe(id))?.endedAt === null) await sleep(100);
 }
 

@@ -63,7 +63,7 @@ describe('examples', () => {
       if (seen?.execution === 'FAILED') throw (await temporal.failure(id)) ?? new Error(`${file} failed`);
       const status = seen ? await readStatus(temporal, seen) : null;
       if (status?.waitingFor?.type === 'gate' && status.waitingFor.gate)
-        await temporal.update(id, 'approve', { by: 'test', gate: status.waitingFor.gate }, `approve-${id}`);
+        await temporal.update(id, 'approve', { by: 'test', gate: status.waitingFor.gate });
       if (status && (status.status === 'holding' || seen?.execution === 'COMPLETED')) return { id, status };
       await sleep(100);
     }
@@ -114,7 +114,7 @@ describe('examples', () => {
     expect(status).toMatchObject({ status: 'holding', wayBack: { possible: true, lossless: true } });
     expect(await one(type)).toBe('numeric(14,4)');
     await client.query('UPDATE payment SET amount = 12.34 WHERE payment_id = 7');
-    await temporal.update(id, 'rollback', { by: 'test', reason: 'it was only an example' }, `rollback-${id}`);
+    await temporal.update(id, 'rollback', { by: 'test', reason: 'it was only an example' });
     while ((await temporal.describe(id))?.endedAt === null) await sleep(100);
     expect(await one(type)).toBe('numeric(10,2)');
     expect(await one('SELECT amount FROM payment WHERE payment_id = 7')).toBe('12.34');
