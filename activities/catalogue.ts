@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import type { Catalog } from '../plan/model/catalog';
 import { fingerprintCatalog } from '../postgres/catalog/diff';
 import { readCatalog } from '../postgres/catalog/read';
-import { addressOf } from '../postgres/session';
+import { addressOf, connectionString } from '../postgres/session';
 import type { Session } from '../postgres/session';
 import { toProblem } from '../postgres/toProblem';
 import type { Target } from '../postgres/types';
@@ -11,7 +11,7 @@ import type { Target } from '../postgres/types';
 async function onClient<T>(target: Target, purpose: string, work: (client: Client) => Promise<T>): Promise<T> {
   const peer = { name: target.name, ...addressOf(target) };
   const client = new Client({
-    connectionString: target.url,
+    connectionString: connectionString(target),
     application_name: `pgshift/${purpose}`,
     connectionTimeoutMillis: 10_000,
   });

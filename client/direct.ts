@@ -8,7 +8,7 @@ import type { Catalog } from '../plan/model/catalog';
 import { Problem, isProblem } from '../plan/model/errors';
 import type { SchemaPlan } from '../plan/model/steps';
 import { readCatalog } from '../postgres/catalog/read';
-import { addressOf, withSession } from '../postgres/session';
+import { addressOf, connectionString, withSession } from '../postgres/session';
 import type { Session } from '../postgres/session';
 import { install } from '../postgres/state/install';
 import { toProblem } from '../postgres/toProblem';
@@ -27,7 +27,7 @@ export async function catalogOf(target: Target): Promise<Catalog> {
   const { where, role } = addressOf(target);
   const peer = { name: target.name, where, role };
   const client = new Client({
-    connectionString: target.url,
+    connectionString: connectionString(target),
     application_name: 'pgshift/plan',
     connectionTimeoutMillis: CONNECT_MS,
   });
