@@ -88,6 +88,7 @@ function renameValue(ctx: PlanContext, statement: AlterEnumStmt, value: string):
     estimate: brief(),
     risk: risk({ downtime: 'high' }),
   });
+  ctx.asked(`~ type ${shown(nameOf(statement.typeName).relname)}: another value`);
 }
 
 export function planAlterSequence(ctx: PlanContext, statement: AlterSeqStmt): void {
@@ -129,6 +130,7 @@ export function planAlterSequence(ctx: PlanContext, statement: AlterSeqStmt): vo
     estimate: brief(),
     risk: risk(),
   });
+  ctx.asked(`~ sequence ${shownRelation(sequence)}`);
 }
 
 export function planAlterPolicy(ctx: PlanContext, statement: AlterPolicyStmt): void {
@@ -155,6 +157,7 @@ export function planAlterPolicy(ctx: PlanContext, statement: AlterPolicyStmt): v
     estimate: brief(),
     risk: risk(),
   });
+  ctx.asked(`~ policy ${shown(name)} on ${shownRelation(table)}`);
 }
 
 export function planRefresh(ctx: PlanContext, statement: RefreshMatViewStmt): void {

@@ -110,7 +110,7 @@ export function planGrant(ctx: PlanContext, statement: GrantStmt): void {
   ctx.add({
     phase: 'expand',
     action: statement.is_grant ? 'grant' : 'revoke',
-    title: ctx.statement.text.replace(/\s+/g, ' ').slice(0, 80),
+    title: ctx.statement.text.replace(/\s+/g, ' ').slice(0, 500),
     run: transaction([ctx.statement.text]),
     undo: back === null || back.length === 0 ? [] : [transaction(back)],
     wayBack: back === null ? null : { statement: back.join(';\n') || '-- nothing to undo', lossless: true },
@@ -120,7 +120,7 @@ export function planGrant(ctx: PlanContext, statement: GrantStmt): void {
     estimate: brief(),
     risk: risk(),
   });
-  ctx.asked(`~ privileges: ${ctx.statement.text.replace(/\s+/g, ' ').slice(0, 80)}`);
+  ctx.asked(`~ privileges: ${ctx.statement.text.replace(/\s+/g, ' ').slice(0, 500)}`);
 }
 
 /** The comment that is there, by the type of the object; undefined = not known to the planner. */
@@ -203,6 +203,8 @@ export function planComment(ctx: PlanContext, statement: CommentStmt): void {
     estimate: brief(),
     risk: risk(),
   });
+  // Without the comment's own text.
+  ctx.asked(`~ comments: ${ctx.statement.text.replace(/\s+/g, ' ').replace(/ IS .*$/i, '')}`);
 }
 
 export { literal, nameOf, shown };

@@ -74,10 +74,19 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
   const to = statement.newname ?? '';
   if (!quiet && !isNew && !refuseRename(ctx, type, from, to, table)) return;
   addRename(ctx, `rename ${shown(from)} to ${shown(to)}`, { RenameStmt: inverse(statement) }, table, quiet, isNew);
+  ctx.asked(`~ rename ${identity(type, from, table)} -> ${identity(type, to, table)}`);
   if (table && !quiet && isNew) applyRename(ctx, table, statement);
   else if (table && type === 'OBJECT_TABLE')
     ctx.overlay.moved(table, { schema: table.schema, name: to }, ctx.statement.number);
   else if (table && type === 'OBJECT_COLUMN') ctx.overlay.dropColumn(table, from);
+}
+
+/** As the catalogue's comparison names things: a part `on` its table, a column in it, a relation in its schema. */
+function identity(type: string, name: string, table: Table | null): string {
+  if (!table) return shown(name);
+  if (type === 'OBJECT_COLUMN') return `${shownRelation(table)}.${shown(name)}`;
+  const isPart = ['OBJECT_TABCONSTRAINT', 'OBJECT_TRIGGER', 'OBJECT_POLICY', 'OBJECT_RULE'].includes(type);
+  return isPart ? `${shown(name)} on ${shownRelation(table)}` : shownRelation({ schema: table.schema, name });
 }
 
 function refuseRename(ctx: PlanContext, type: string, from: string, to: string, table: Table | null): boolean {
