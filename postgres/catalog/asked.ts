@@ -7,12 +7,14 @@
  *     ~ column public.payment.note: set_default      one aspect    ~ table public.payment: set_options
  *     ~ column public.payment.note: grant            ~ table public.payment: comment     ~ type public.mood: add_value
  *
- * Kinds are for people, but column, constraint, trigger, policy, rule (`name on schema.table`) and function are told apart. What a line covers:
+ * A name without a schema means any schema. Kinds are for people, but column, constraint, trigger, policy, rule (`name on schema.table`) and function are told apart. What a line covers:
  * - `+`, `-` on an object: its own rows and everything that Postgres calls its part (deptype a, i, P, S): default, row type, sequence, internal
  *   triggers, a key's index, rows about it (dependencies, comment, privileges).
  * - `+ column` covers no index, constraint (but its NOT NULL), trigger, policy or statistics: one that a plan leaves behind is not asked for.
  *   Each of these that is asked for has its own line. `+ constraint` of a primary key covers NOT NULL of its columns.
  * - `~ column: A -> B`: only what a type decides, in the column and in whatever leans on it. A lost comment, grant or option is never covered.
+ * - `~ rename old -> new`: see renames.ts; and the text of whatever leans on it.
+ * - `~ privileges: STATEMENT`, `~ comments: STATEMENT`: grants, or comments, on whatever is named in the statement.
  * - `~ column: aspect`, `~ table: aspect`: that aspect (words in ASPECTS); an unknown word covers the object's own rows.
  */
 import { container, plain } from './changes';
@@ -33,6 +35,8 @@ const LINE = /^([+~-]) (schema|foreign table|materialized view|event trigger|[\w
 
 /** null for a line that is not in this language: it covers nothing. */
 export function parseAsked(line: string): Asked | null {
+  const sweep = /^~ (privileges|comments): (.*)$/s.exec(line);
+  if (sweep) return { line, sign: '~', kind: sweep[1] ?? '', name: sweep[2] ?? '', aspect: null, table: null };
   const match = LINE.exec(line);
   if (!match) return null;
   const [, sign, kind = '', name = '', aspect] = match;
@@ -111,18 +115,18 @@ const OWN_LINE: readonly string[] = [
 ];
 
 /**
- * Fields of the changed row that this line explains; several lines can share a row. A row that is new or gone is explained whole or not at all:
- * then all its fields are named, or none.
+ * Fields of the changed row that this line explains; several lines can share a row.
  */
 export function explains(asked: Asked, change: Change, kin: Kinship): readonly string[] {
   if (asked.kind === 'column') return ofColumn(asked, change, kin);
+  if (asked.kind === 'privileges' || asked.kind === 'comments') return ofSweep(asked, change);
+  if (asked.kind === 'rename') return ofRename(asked, change, kin);
   if (isNamed(asked, change.subject)) return asked.sign === '~' ? ofAspect(asked, change, kin) : change.differs;
   if (asked.kind === 'constraint' && asked.sign === '+' && isItsNotNull(asked, change, kin)) return change.differs;
   const wholes = kin.wholes(change.subject);
   if (asked.kind === 'schema') return kin.grounds(change.subject).has(asked.name) ? change.differs : NOTHING;
   if (![...wholes].some((whole) => isNamed(asked, whole))) return NOTHING;
-  if (asked.sign !== '~' || (asked.kind !== 'table' && asked.kind !== 'view')) return change.differs;
-  return only(change, OF_PARTS);
+  return asked.sign === '~' && asked.kind === 'table' ? only(change, OF_PARTS) : change.differs;
 }
 
 const NOTHING: readonly string[] = [];
@@ -132,9 +136,69 @@ const only = (change: Change, fields: readonly string[]): readonly string[] =>
 
 function isNamed({ kind, name }: Asked, subject: string): boolean {
   const it = plain(subject);
-  if (it === name) return true;
-  return /^(function|procedure|aggregate|routine)$/.test(kind) && !name.includes('(') && it.startsWith(`${name}(`);
+  const isFunction = /^(function|procedure|aggregate|routine)$/.test(kind) && !name.includes('(');
+  const bare = isFunction ? it.replace(/\(.*$/s, '') : it;
+  return (
+    bare === name ||
+    (!name.includes('.') && bare.includes('.') && bare.endsWith(`.${name}`) && bare.split('.').length === 2)
+  );
 }
+
+const ACLS: readonly string[] = [
+  'relacl',
+  'attacl',
+  'proacl',
+  'nspacl',
+  'typacl',
+  'lanacl',
+  'datacl',
+  'srvacl',
+  'fdwacl',
+  'lomacl',
+];
+const PRIVILEGES: readonly string[] = ['pg_shdepend', 'pg_init_privs', 'pg_default_acl'];
+
+/** Some word of the statement is a word of the subject: `GRANT ... ON customer` and `public.customer.name`. */
+function ofSweep({ kind, name }: Asked, change: Change): readonly string[] {
+  const words = new Set(
+    plain(name)
+      .toLowerCase()
+      .match(/[^\s.,();]+/g),
+  );
+  const isNamed = plain(change.subject)
+    .toLowerCase()
+    .split(/[\s.,()]+/)
+    .some((word) => words.has(word));
+  if (!isNamed && change.catalog !== 'pg_default_acl') return NOTHING;
+  if (kind === 'comments') return change.catalog === 'pg_description' ? change.differs : NOTHING;
+  return PRIVILEGES.includes(change.catalog) ? change.differs : change.differs.filter((field) => ACLS.includes(field));
+}
+
+function ofRename({ name }: Asked, change: Change, kin: Kinship): readonly string[] {
+  const to = name.split(' -> ')[1] ?? '';
+  const leans = kin.grounds(change.subject).has(to);
+  return leans ? only(change, [...NAMING, ...Object.values(OF_TYPE).flat()]) : NOTHING;
+}
+
+/** Fields that hold names of columns or the thing's own. */
+const NAMING: readonly string[] = [
+  'relname',
+  'typname',
+  'conname',
+  'tgname',
+  'polname',
+  'rulename',
+  'stxname',
+  'conkey',
+  'confkey',
+  'indkey',
+  'adnum',
+  'tgattr',
+  'stxkeys',
+  'prattrs',
+  'partattrs',
+  'confdelsetcols',
+];
 
 function ofAspect({ aspect }: Asked, change: Change, kin: Kinship): readonly string[] {
   const known = aspect === null ? undefined : ASPECTS.find(([word]) => word.test(aspect));

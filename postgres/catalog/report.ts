@@ -5,6 +5,7 @@
 import { explains, parseAsked } from './asked';
 import { changesBetween, Kinship, plain } from './changes';
 import type { Change, Fields } from './changes';
+import { renamed, renamesIn } from './renames';
 
 export interface CatalogReport {
   /** Lines of the plan that explain at least one difference, in the plan's order. */
@@ -21,11 +22,17 @@ export function catalogDiffLines(
   after: readonly string[],
   asked: readonly string[] = [],
 ): CatalogReport {
-  const changes = changesBetween(before, after);
-  if (changes.length === 0) return { asked: [], other: [], missing: [...asked] };
-  const kin = new Kinship(before, after);
+  const renames = renamesIn(asked);
+  const was = renamed(before, renames);
+  const changes = changesBetween(was, after);
+  const done = renames.filter(
+    ({ from }) =>
+      before.some((line) => line.includes(` ${from} {`)) && !after.some((line) => line.includes(` ${from} {`)),
+  );
+  if (changes.length === 0 && done.length === 0) return { asked: [], other: [], missing: [...asked] };
+  const kin = new Kinship(was, after);
   const wanted = [...new Set(asked)].map((line) => ({ line, parsed: parseAsked(line) }));
-  const seen = new Set<string>();
+  const seen = new Set(done.map(({ from, to }) => `~ rename ${from} -> ${to}`));
   const left = changes.flatMap((change) => {
     const explained = new Set<string>();
     for (const { line, parsed } of wanted) {
