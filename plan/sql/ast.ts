@@ -153,13 +153,22 @@ export function columnNames(expression: unknown): string[] {
   return [...names];
 }
 
-/** References to columns of a table get its alias, so that the expression means the same wherever it is put. */
-export function qualified(expression: Node, alias: string, columns: readonly string[]): Node {
+/**
+ * References to columns of a table get its alias, so that the expression means the same wherever it is put. A name that is qualified
+ * already changes only where its qualifier is one of `own` (the table's name): others are other tables' columns.
+ */
+export function qualified(
+  expression: Node,
+  alias: string,
+  columns: readonly string[],
+  own: readonly string[] = [],
+): Node {
   return rewrite(expression, (kind, fields) => {
     if (kind !== 'ColumnRef') return undefined;
     const parts = fields.fields as Node[];
     const names = strings(parts);
     if (parts.length !== names.length || names.length === 0 || names.length > 2) return undefined;
+    if (names.length === 2 && !own.includes(names[0] ?? '')) return undefined;
     const last = names.at(-1) ?? '';
     return columns.includes(last) ? { ...fields, fields: [stringNode(alias), stringNode(last)] } : undefined;
   });

@@ -34,7 +34,7 @@ async function check(version: 15 | 18, test: EqualCase): Promise<void> {
     await client.query('ANALYZE');
     const before = await lines(client, ours.name);
     const rowsBefore = await rowsOf(client);
-    const plan = await planOn(client, test.sql, test.extra);
+    const plan = await planOn(client, test.sql, test.extra, test.big);
     expect(plan.findings.filter((f) => f.level === 'error' && !f.allowed)).toEqual([]);
     const early = plan.steps.filter((s) => s.phase !== 'cleanup');
     if (test.way !== 'forward') {

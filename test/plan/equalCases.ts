@@ -16,6 +16,8 @@ export interface EqualCase {
   readonly keeps?: string;
   /** 'change' = the way back leaves values that the change mended. */
   readonly values?: 'change';
+  /** Planned as if every table were big. */
+  readonly big?: boolean;
   /** A query that must give the same rows on both sides. */
   readonly rows?: string;
 }
@@ -264,5 +266,25 @@ export const CASES: readonly EqualCase[] = [
       ],
     },
     way: 'forward',
+  },
+  {
+    name: 'update, delete and insert in batches',
+    big: true,
+    sql: `UPDATE customer SET email = upper(email), score = score + 1 WHERE city_id = 3; UPDATE customer c SET note = t.name FROM city t WHERE t.id = c.city_id AND c.id < 50; DELETE FROM customer AS x USING city t WHERE t.id = x.city_id AND t.name = 'c9' AND x.id > 250; INSERT INTO city (name) SELECT 'of ' || c.name FROM customer c LEFT JOIN city ON city.id = -1 WHERE c.id < 5; UPDATE event SET kind = 'z' WHERE id % 2 = 0`,
+    setup: 'ALTER TABLE event ADD PRIMARY KEY (id, at)',
+    extra: { archive: { to: 'kept' } },
+    keeps: 'kept',
+    rows: 'SELECT id, email, note, score FROM customer ORDER BY 1',
+  },
+  {
+    name: 'fill a new table in batches',
+    big: true,
+    sql: 'CREATE TABLE active AS SELECT c.id, lower(c.name) AS n, c.score * 2 AS double FROM customer c WHERE c.id > 10; CREATE TABLE totals (city_id int PRIMARY KEY, n bigint); INSERT INTO totals SELECT city_id, count(*) FROM customer GROUP BY 1; CREATE INDEX ON active (n)',
+    rows: 'SELECT count(*), min(n), (SELECT sum(n) FROM totals) FROM active',
+  },
+  {
+    name: 'add a column in batches on a partitioned table',
+    big: true,
+    sql: 'ALTER TABLE event ADD COLUMN u uuid NOT NULL DEFAULT gen_random_uuid(), ALTER kind SET NOT NULL, ADD CHECK (id > 0)',
   },
 ];

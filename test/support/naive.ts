@@ -12,9 +12,17 @@ import type { SchemaPlan, Step, StepRun } from '../../plan/model/steps';
 
 type Extra = Partial<Omit<SchemaMigrationInput, 'kind' | 'name' | 'database' | 'sql' | 'sqlFile'>>;
 
-export async function planOn(client: Client, sql: string, extra: Extra = {}): Promise<SchemaPlan> {
+/** `big` makes every table look like 10,000,000 rows, so that nothing is small enough for a short cut. */
+export async function planOn(client: Client, sql: string, extra: Extra = {}, big = false): Promise<SchemaPlan> {
   const plan = schemaMigrationSchema.parse({ kind: 'schema-migration', name: 'naive', database: 'app', sql, ...extra });
-  return planMigration(plan, await readCatalog(client));
+  const catalog = await readCatalog(client);
+  const tables = catalog.tables.map((t) => ({
+    ...t,
+    rows: 10_000_000,
+    heapBytes: 1_000_000_000,
+    totalBytes: 2_000_000_000,
+  }));
+  return planMigration(plan, big ? { ...catalog, tables } : catalog);
 }
 
 export interface Naive {
@@ -30,10 +38,15 @@ async function send(client: Client, sql: string): Promise<void> {
   }
 }
 
-async function inside(client: Client, settings: Readonly<Record<string, string>>, work: () => Promise<void>): Promise<void> {
+async function inside(
+  client: Client,
+  settings: Readonly<Record<string, string>>,
+  work: () => Promise<void>,
+): Promise<void> {
   await client.query('BEGIN');
   try {
-    for (const [name, value] of Object.entries(settings)) await client.query('SELECT set_config($1, $2, true)', [name, value]);
+    for (const [name, value] of Object.entries(settings))
+      await client.query('SELECT set_config($1, $2, true)', [name, value]);
     await work();
     await client.query('COMMIT');
   } catch (error) {
@@ -72,7 +85,10 @@ export async function runNaively(client: Client, run: StepRun, naive: Naive = { 
     case 'dml':
       return inside(client, run.settings ?? {}, async () => {
         if (run.archive)
-          await send(client, `INSERT INTO ${relation(run.archive)} SELECT ${ident(run.alias)}.* FROM ${relation(run.table)} AS ${ident(run.alias)} WHERE ${run.where}`);
+          await send(
+            client,
+            `INSERT INTO ${relation(run.archive)} SELECT ${ident(run.alias)}.* FROM ${relation(run.table)} AS ${ident(run.alias)} WHERE ${run.where}`,
+          );
         await send(client, run.statement.replaceAll('$RANGE', 'true'));
       });
     case 'insert-select':
@@ -96,11 +112,15 @@ export async function runNaively(client: Client, run: StepRun, naive: Naive = { 
     }
     case 'archive':
       if ('directory' in run.to) return;
-      return send(client, `CREATE TABLE ${relation(run.to.table)} AS SELECT ${run.column === null ? '*' : [...(run.key ?? []).map((k) => ident(k.name)), ident(run.column)].join(', ')} FROM ${relation(run.table)}`);
+      return send(
+        client,
+        `CREATE TABLE ${relation(run.to.table)} AS SELECT ${run.column === null ? '*' : [...(run.key ?? []).map((k) => ident(k.name)), ident(run.column)].join(', ')} FROM ${relation(run.table)}`,
+      );
   }
 }
 
 export async function runSteps(client: Client, steps: readonly Step[]): Promise<void> {
+  await client.query('CREATE SCHEMA IF NOT EXISTS pgshift');
   for (const step of steps)
     try {
       await runNaively(client, step.run);
@@ -110,7 +130,12 @@ export async function runSteps(client: Client, steps: readonly Step[]): Promise<
 }
 
 /** From the last step to the first, as a rollback does; `twice` runs each way back again (it must be idempotent). */
-export async function undoSteps(client: Client, steps: readonly Step[], naive: Naive = { reported: [] }, twice = false): Promise<void> {
+export async function undoSteps(
+  client: Client,
+  steps: readonly Step[],
+  naive: Naive = { reported: [] },
+  twice = false,
+): Promise<void> {
   for (const step of [...steps].reverse())
     for (let pass = 0; pass < (twice ? 2 : 1); pass += 1)
       for (const run of step.undo)

@@ -269,6 +269,7 @@ function planCheck(ctx: PlanContext, table: Table, node: ConstraintNode, options
         node.raw_expr,
         't',
         table.columns.map((c) => c.name),
+        [table.name],
       )
     : null;
   const refusedRows = condition ? `(${expressionSql(condition)}) IS FALSE` : 'false';

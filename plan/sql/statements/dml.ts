@@ -2,7 +2,7 @@
  * UPDATE, DELETE and INSERT ... SELECT: by ranges of the key where that gives what one statement would give, in one transaction where the
  * table is small, refused where batches would change the meaning. Old rows are kept where the plan has an archive: that is the way back.
  */
-import { as, contains, expressionSql, qualified, sqlOf, walk } from '../ast';
+import { as, contains, expressionSql, sqlOf, walk } from '../ast';
 import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
 import { ident, identList, relation, shownRelation } from '../../model/quote';
 import { archiveTableOf } from './archive';
@@ -140,7 +140,7 @@ function planChange(ctx: PlanContext, change: Change): void {
   ctx.overlay.noteRows(table);
   const whole = why !== null || small;
   const parts = whole ? [table] : withRows(ctx, table);
-  for (const part of parts) addDml(ctx, part, change, archive, whole);
+  for (const part of parts) addDml(ctx, part, change, archive, whole, table);
 }
 
 /** A foreign key that carries the change into another table; null = none. */
@@ -172,12 +172,17 @@ export function makeArchive(ctx: PlanContext, table: Table, archive: RelationNam
   ctx.asked(`+ table ${shownRelation(archive)}`);
 }
 
-function addDml(ctx: PlanContext, table: Table, change: Change, archive: RelationName | null, whole: boolean): void {
+function addDml(
+  ctx: PlanContext,
+  table: Table,
+  change: Change,
+  archive: RelationName | null,
+  whole: boolean,
+  parent: Table,
+): void {
   const { statement, verb } = change;
   const alias = statement.relation?.alias?.aliasname ?? statement.relation?.relname ?? table.name;
-  const where = statement.whereClause
-    ? expressionSql(qualified(statement.whereClause, alias, outerColumns(statement.whereClause, table)))
-    : 'true';
+  const where = statement.whereClause ? expressionSql(statement.whereClause) : 'true';
   const from = change.verb === 'update' ? change.statement.fromClause : change.statement.usingClause;
   // The archive reads the rows by the same condition, so a condition over other tables becomes EXISTS.
   const rowWhere = (from ?? []).length === 0 ? where : `EXISTS (SELECT 1 FROM ${fromSql(from ?? [])} WHERE ${where})`;
@@ -191,7 +196,7 @@ function addDml(ctx: PlanContext, table: Table, change: Change, archive: Relatio
     alias,
     archive,
   };
-  const back = archive ? restore(ctx, table, archive, verb) : null;
+  const back = archive ? restore(ctx, parent, archive, verb) : null;
   ctx.add({
     phase: 'backfill',
     action: verb === 'update' ? 'update_rows' : 'delete_rows',
@@ -214,10 +219,6 @@ function addDml(ctx: PlanContext, table: Table, change: Change, archive: Relatio
     }),
   });
 }
-
-/** Columns of the table that a sub-query's own columns cannot hide; inside sub-queries names stay as written. */
-const outerColumns = (where: Node, table: Table): string[] =>
-  contains(where, 'SubLink') ? [] : table.columns.map((c) => c.name);
 
 const fromSql = (from: readonly Node[]): string =>
   sqlOf({

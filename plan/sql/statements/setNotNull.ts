@@ -63,6 +63,7 @@ export function upExpression(ctx: PlanContext, table: Table, up: string): string
       parsed,
       't',
       table.columns.map((c) => c.name),
+      [table.name],
     ),
   );
 }
