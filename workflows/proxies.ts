@@ -11,9 +11,10 @@ import type { Settings } from '../plan/model/state';
 
 const nonRetryableErrorTypes = [...NON_RETRYABLE];
 const FOR_EVER = {
+  // One activity runs all steps of a phase: a worker that dies in each of them must not make the later ones wait for minutes.
   initialInterval: '1s',
-  backoffCoefficient: 2,
-  maximumInterval: '20s',
+  backoffCoefficient: 1.3,
+  maximumInterval: '3s',
   nonRetryableErrorTypes,
 } as const;
 /** A server that cannot be reached before anything was begun is an answer, not a reason to wait. */
