@@ -2,7 +2,7 @@
  * Follows a run until it arrives where watching ends. It only looks: queries while a worker answers, visibility while none does. What it sees comes out as
  * snapshots; how they are shown is another file's matter.
  */
-import type { Progress, Status } from '../plan/model/status';
+import type { Progress, Status, WaitingFor } from '../plan/model/status';
 import { PHASES } from '../plan/model/steps';
 import { readStatus } from './commands/status';
 import type { StatusView } from './render/status';
@@ -50,7 +50,15 @@ const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
     signal.addEventListener('abort', done);
   });
 
+/** How long a message may take to move the run away from what it waited for before. */
+const MOVES_MS = 10_000;
+
+const sameWait = (a: WaitingFor | null, b: WaitingFor | null): boolean =>
+  a !== null && b !== null && a.type === b.type && a.gate === b.gate && a.since === b.since;
+
 export interface FollowOptions {
+  /** What it waited for when a message was sent: still waiting for the same is no arrival yet. */
+  readonly before?: WaitingFor | null;
   readonly until: Until;
   readonly signal: AbortSignal;
   readonly onSnapshot: (snapshot: Snapshot) => void;
@@ -60,8 +68,9 @@ export interface FollowOptions {
 export async function follow(
   temporal: Temporal,
   id: string,
-  { until, signal, onSnapshot }: FollowOptions,
+  { until, signal, onSnapshot, before = null }: FollowOptions,
 ): Promise<StatusView> {
+  const begun = Date.now();
   for (let looks = 0; ; looks += 1) {
     const seen = await temporal.describe(id);
     if (seen === null) throw (await import('./resolveRun.js')).noSuchRun(id);
@@ -70,7 +79,8 @@ export async function follow(
     const progress = status.live && !ended ? await temporal.query<Progress>(id, 'progress') : null;
     onSnapshot({ status, progress });
     // A workflow that says it ended is not closed yet: the failure that tells why comes a moment later.
-    if ((arrived(status, until) && (!ended || seen.endedAt !== null)) || signal.aborted) return status;
+    const unmoved = sameWait(status.waitingFor, before) && Date.now() - begun < MOVES_MS;
+    if ((arrived(status, until) && !unmoved && (!ended || seen.endedAt !== null)) || signal.aborted) return status;
     await pause(looks < FAST_LOOKS ? FAST_MS : SLOW_MS, signal);
     if (signal.aborted) return status;
   }

@@ -5,6 +5,7 @@ import type { Context } from '../context';
 import { pairs } from '../render/table';
 import { resolveRun } from '../resolveRun';
 import type { Seen, Temporal } from '../temporal';
+import { readStatus } from './status';
 import { followAndReport } from './watch';
 
 export interface MessageOptions {
@@ -83,6 +84,8 @@ export async function send(
   { name, options }: { readonly name: string; readonly options: MessageOptions },
 ): Promise<void> {
   const requestId = options.requestId ?? randomUUID();
+  // Resting where it rested is not what is waited for: the message moves the run first.
+  const before = options.wait ? (await readStatus(temporal, seen)).waitingFor : null;
   const answer = await temporal.update<Answer>(seen.id, name, argument(name, context.by, requestId, options));
   const { terminal } = context;
   if (terminal.json) (options.wait ? terminal.printJsonLine : terminal.printJson)({ id: seen.id, ...answer });
@@ -97,9 +100,8 @@ export async function send(
     );
   }
   if (!options.wait) return;
-  // Resting now is not what was waited for: the message moves the run first.
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  await followAndReport(context, temporal, seen.id, name === 'rollback' || name === 'reject' ? 'end' : 'rest');
+  const until = name === 'rollback' || name === 'reject' ? 'end' : 'rest';
+  await followAndReport(context, temporal, seen.id, { until, before });
 }
 
 export const message =

@@ -94,7 +94,7 @@ async function startRollback(
     );
   if (!(await temporal.hasWorker()))
     terminal.note('warning: no worker polls the task queue; the run waits for one (pgshift worker)');
-  if (options.wait) await followAndReport(context, temporal, id, 'rest');
+  if (options.wait) await followAndReport(context, temporal, id, { until: 'rest' });
 }
 
 export async function rollback(

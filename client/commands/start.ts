@@ -147,7 +147,7 @@ export async function start(context: Context, [file = '']: readonly string[], op
       terminal.note(
         `warning: no worker polls task queue ${temporal.settings.taskQueue}; the run waits for one (pgshift worker)`,
       );
-    if (options.watch) return await followAndReport(context, temporal, id, options.until ?? 'hold');
+    if (options.watch) return await followAndReport(context, temporal, id, { until: options.until ?? 'hold' });
     const early = worked ? await earlyEnd(temporal, id, runId) : null;
     if (early !== null) throw early;
   } catch (error) {

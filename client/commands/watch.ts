@@ -1,5 +1,6 @@
 /** `pgshift watch ID`, and what `start --watch` and `--wait` share: follow, then say how it ended. Ctrl-C ends the watching, never the run. */
 import { ERRORS, Problem } from '../../plan/model/errors';
+import type { WaitingFor } from '../../plan/model/status';
 import type { Context } from '../context';
 import { Exit, INTERRUPTED } from '../failure';
 import { follow, hasEnded } from '../follow';
@@ -12,6 +13,9 @@ import { resolveRun } from '../resolveRun';
 import type { Temporal } from '../temporal';
 import { readReport } from './report';
 
+/** Their keys lie in pgshift.differences. */
+const ROW_CODES: readonly string[] = ['TransformFailed', 'ProofFailed', 'DuplicateRows'];
+
 /** completed and holding 0; rolled_back and cancelled 1; failed by its own code: bad input 2, refused 3, unreachable 4, else 1. */
 async function outcome(temporal: Temporal, status: StatusView): Promise<Problem | null> {
   if (!hasEnded(status) || status.status === 'completed') return null;
@@ -22,7 +26,12 @@ async function outcome(temporal: Temporal, status: StatusView): Promise<Problem 
 }
 
 /** Follows to `until`, prints the report (or the last status), and ends with the run's own exit code. */
-export async function followAndReport(context: Context, temporal: Temporal, id: string, until: Until): Promise<void> {
+export async function followAndReport(
+  context: Context,
+  temporal: Temporal,
+  id: string,
+  { until, before = null }: { readonly until: Until; readonly before?: WaitingFor | null },
+): Promise<void> {
   const { terminal } = context;
   const interrupt = new AbortController();
   const onSignal = () => interrupt.abort();
@@ -31,7 +40,7 @@ export async function followAndReport(context: Context, temporal: Temporal, id: 
   const view = createProgressView(terminal);
   let status: StatusView;
   try {
-    status = await follow(temporal, id, { until, signal: interrupt.signal, onSnapshot: view.show });
+    status = await follow(temporal, id, { until, before, signal: interrupt.signal, onSnapshot: view.show });
   } finally {
     view.stop();
     process.off('SIGINT', onSignal);
@@ -47,6 +56,8 @@ export async function followAndReport(context: Context, temporal: Temporal, id: 
   else terminal.print(renderStatus(status, null, temporal.url(id), terminal.colors));
   const problem = await outcome(temporal, status);
   if (problem === null) return;
+  if (!terminal.json && ROW_CODES.includes(problem.code))
+    terminal.note(`which rows: pgshift report ${id} --show-values`);
   if (status.status === 'failed') throw problem;
   const { renderProblem } = await import('../render/error.js');
   if (!terminal.json) terminal.fail(renderProblem(problem, terminal.errorColors));
@@ -60,5 +71,5 @@ export async function watch(
 ): Promise<void> {
   const temporal = await context.temporal();
   const seen = await resolveRun(temporal, typed);
-  await followAndReport(context, temporal, seen.id, options.until ?? 'hold');
+  await followAndReport(context, temporal, seen.id, { until: options.until ?? 'hold' });
 }

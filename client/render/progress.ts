@@ -9,6 +9,7 @@ import { formatCount, formatDuration } from '../../plan/model/values';
 import type { Snapshot } from '../follow';
 import type { Terminal } from '../terminal';
 import { pairs } from './table';
+import { shortRelation } from './words';
 
 export interface ProgressView {
   show(snapshot: Snapshot): void;
@@ -17,10 +18,12 @@ export interface ProgressView {
 
 const time = (): string => new Date().toISOString().slice(11, 19);
 
-const rate = (table: TableProgress): string =>
-  table.throttledBy === null ? `${formatCount(table.rowsPerSecond)} rows/s` : `slowed by ${table.throttledBy}`;
+const rate = (table: TableProgress): string => {
+  if (table.state === 'done') return 'done';
+  return table.throttledBy === null ? `${formatCount(table.rowsPerSecond)} rows/s` : `slowed by ${table.throttledBy}`;
+};
 
-const left = (seconds: number | null): string => (seconds === null ? '' : `, ${formatDuration(seconds * 1_000)} left`);
+const left = (seconds: number | null): string => (!seconds ? '' : `, ${formatDuration(seconds * 1_000)} left`);
 
 /** What is new since the last look, as lines. */
 function createNarrator(): (snapshot: Snapshot) => string[] {
@@ -43,7 +46,7 @@ function createNarrator(): (snapshot: Snapshot) => string[] {
       if ((tenths.get(table.table) ?? 0) >= tenth) continue;
       tenths.set(table.table, tenth);
       lines.push(
-        `${table.table}: ${formatCount(table.rowsDone)} of ${formatCount(table.rowsTotal)} rows (${Math.min(100, tenth * 10)} %), ${rate(table)}${left(table.etaSeconds)}`,
+        `${shortRelation(table.table)}: ${formatCount(table.rowsDone)} of ${formatCount(table.rowsTotal)} rows (${Math.min(100, tenth * 10)} %), ${rate(table)}${left(table.etaSeconds)}`,
       );
     }
     const wait = status.waitingFor;
@@ -111,7 +114,7 @@ function barView(terminal: Terminal): ProgressView {
     for (const table of progress.tables) {
       if (table.state === 'waiting' || table.rowsTotal <= 0) continue;
       const payload = {
-        name: table.table.padEnd(Math.max(...progress.tables.map((t) => t.table.length))),
+        name: shortRelation(table.table).padEnd(Math.max(...progress.tables.map((t) => shortRelation(t.table).length))),
         rows: `${formatCount(table.rowsDone)}/${formatCount(table.rowsTotal)}`,
         rate: rate(table),
         left: left(table.etaSeconds),

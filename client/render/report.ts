@@ -2,6 +2,7 @@
  * A report as sections of small tables: one model that text, Markdown and HTML are printed from, so that they cannot say different things.
  */
 import type { Report } from '../../plan/model/status';
+import { blocks } from '../../plan/model/steps';
 import { formatCount, formatDuration } from '../../plan/model/values';
 import type { Colors } from '../terminal';
 import { shown } from './measured';
@@ -30,8 +31,20 @@ export interface Section {
 const right = (title: string) => ({ title, align: 'right' }) as const;
 const left = (title: string) => ({ title }) as const;
 
+type Lock = Report['steps'][number]['locks'][number];
+
+const makesClientsWait = ({ mode }: Lock): boolean => ['writes', 'reads and writes'].includes(blocks(mode));
+
+/** The lock that a client may have felt: a scan under SHARE UPDATE EXCLUSIVE is long and stops nobody. */
+function longestBlocking(report: ReportView): (Lock & { readonly step: string }) | null {
+  const all = report.steps.flatMap((step) =>
+    step.locks.filter(makesClientsWait).map((lock) => ({ ...lock, step: step.id })),
+  );
+  return all.sort((a, b) => b.heldMs - a.heldMs)[0] ?? null;
+}
+
 function summary(report: ReportView): Section {
-  const longest = report.longestLock;
+  const longest = longestBlocking(report);
   const { asked, other } = report.catalogDiff;
   const rows: (readonly [string, string | null])[] = [
     ['status', report.status],
@@ -41,7 +54,9 @@ function summary(report: ReportView): Section {
     [
       'longest lock',
       longest === null
-        ? null
+        ? report.steps.length === 0
+          ? null
+          : 'none that makes a client wait'
         : `${longest.mode} on ${shortRelation(longest.relation)}, held ${formatDuration(longest.heldMs)}, waited ${formatDuration(longest.waitedMs)} (${longest.step})`,
     ],
     [
@@ -62,7 +77,8 @@ function summary(report: ReportView): Section {
 }
 
 const lockText = (locks: Report['steps'][number]['locks']): string => {
-  const longest = [...locks].sort((a, b) => b.heldMs - a.heldMs)[0];
+  const felt = locks.filter(makesClientsWait);
+  const longest = [...(felt.length > 0 ? felt : locks)].sort((a, b) => b.heldMs - a.heldMs)[0];
   if (longest === undefined) return '-';
   return `${longest.mode} ${shortRelation(longest.relation)} ${formatDuration(longest.heldMs)}`;
 };

@@ -3,7 +3,7 @@ import type { Progress, Status } from '../../plan/model/status';
 import { formatBytes, formatCount, formatDuration } from '../../plan/model/values';
 import type { Colors } from '../terminal';
 import { pairs, table } from './table';
-import { between, statusWord, utc } from './words';
+import { between, shortRelation, statusWord, utc } from './words';
 
 /** With `live: false` when no worker answered and only Temporal's visibility is known. */
 export type StatusView = Status & { readonly live: boolean };
@@ -20,11 +20,11 @@ export function renderProgress(progress: Progress): string {
       { title: 'state' },
     ],
     progress.tables.map((t) => [
-      t.table,
+      shortRelation(t.table),
       `${formatCount(t.rowsDone)} of ${t.estimated ? '~' : ''}${formatCount(t.rowsTotal)}`,
       t.rowsTotal > 0 ? String(Math.min(100, Math.floor((100 * t.rowsDone) / t.rowsTotal))) : '-',
       formatCount(t.rowsPerSecond),
-      t.etaSeconds === null ? '-' : formatDuration(t.etaSeconds * 1_000),
+      !t.etaSeconds ? '-' : formatDuration(t.etaSeconds * 1_000),
       t.throttledBy === null ? t.state : `slowed by ${t.throttledBy}`,
     ]),
     { indent: '  ' },

@@ -1,0 +1,40 @@
+/** The demo itself, on a small shop: it ends, says what it measured, and what it claims about data holds. */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { DemoPart } from '../../../client/demo/claims';
+
+const bin = resolve(__dirname, '../../../dist/client/bin.js');
+/** Of time: on a machine that runs other tests at once they say nothing. CI runs the demo by itself, where they count. */
+const OF_TIME = /^no (lock|client)/;
+
+test('the demo kills, approves, changes, takes back, and loses nothing', () => {
+  const home = mkdtempSync(join(tmpdir(), 'pgshift-demo-'));
+  chmodSync(home, 0o755);
+  try {
+    const run = spawnSync(process.execPath, [bin, 'demo', '--yes', '--json', '--rows', '60000'], {
+      env: { ...process.env, PGSHIFT_HOME: home },
+      encoding: 'utf8',
+      timeout: 400_000,
+    });
+    if (run.stdout === '') throw new Error(run.stderr);
+    const { parts } = JSON.parse(run.stdout) as { parts: DemoPart[] };
+    expect(parts.map((part) => part.name)).toEqual(['schema']);
+    const claims = parts[0]?.claims ?? [];
+    expect(claims.length).toBeGreaterThan(10);
+    expect(claims.filter((claim) => !claim.holds && !OF_TIME.test(claim.says))).toEqual([]);
+    expect(parts[0]?.passed).toBe(claims.every((claim) => claim.holds));
+    expect(run.status).toBe(parts[0]?.passed ? 0 : 1);
+    expect(parts[0]?.measured).toMatchObject({ rows: 60_000, rowsDiffering: 0, catalogAfterRollback: [] });
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+}, 420_000);
+
+test('chapters that are not built yet are refused by name, unknown ones too', () => {
+  const run = (only: string) =>
+    spawnSync(process.execPath, [bin, 'demo', '--yes', '--only', only], { encoding: 'utf8' });
+  expect([run('canary').status, run('canary').stderr]).toEqual([2, expect.stringContaining('NotYet')]);
+  expect([run('nothing').status, run('nothing').stderr]).toEqual([2, expect.stringContaining('InvalidUsage')]);
+});
