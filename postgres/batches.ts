@@ -18,6 +18,7 @@ import { Meter } from './meter';
 import type { Bound, NextRange, Range } from './ranges';
 import { nextBound } from './ranges';
 import type { Session } from './session';
+import { rollBack } from './session';
 import type { Throttle } from './throttle';
 import { startThrottle } from './throttle';
 import { isAbort, isLockProblem, sqlstate } from './toProblem';
@@ -131,10 +132,11 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
     if (stop.aborted) return;
     await throttle.admit();
     const at = { low: lane.position, mark: lane.high, rows: size.rows, rowsPerBlock: lane.rowsPerBlock };
-    const next = job.whole || lane.high.length === 0 ? null : await nextBound(session, job, at);
-    const high = next?.high ?? lane.high;
-    const began = performance.now();
+    let { high } = lane;
     try {
+      const next = job.whole || lane.high.length === 0 ? null : await nextBound(session, job, at);
+      high = next?.high ?? lane.high;
+      const began = performance.now();
       const counted = await throttle.guard(session.pid, () => oneBatch(loop, session, lane, { high, next }));
       const tookMs = performance.now() - began;
       failures = { count: 0, since: 0 };
@@ -185,7 +187,7 @@ async function oneBatch(loop: Loop, session: Session, lane: Lane, bounds: Bounds
       lane.state = counted.state;
       return counted;
     } catch (error) {
-      if (!session.lost) await session.run('ROLLBACK').catch(() => undefined);
+      await rollBack(session);
       throw error;
     }
   } finally {

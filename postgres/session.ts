@@ -189,7 +189,13 @@ export async function inTransaction<T>(session: Session, work: () => Promise<T>,
     await session.run('COMMIT');
     return result;
   } catch (error) {
-    if (!session.lost) await session.run('ROLLBACK').catch(() => undefined);
+    await rollBack(session);
     throw error;
   }
+}
+
+/** Never throws. Twice, because a late cancel may hit the first one. */
+export async function rollBack(session: Session): Promise<void> {
+  if (session.lost) return;
+  await session.run('ROLLBACK').catch(() => session.run('ROLLBACK').catch(() => undefined));
 }

@@ -64,6 +64,7 @@ class Reading implements Throttle {
   readonly #replicas = new Map<string, Session>();
   readonly #running = new Set<number>();
   #looker: Promise<void> | null = null;
+  #cancelling: Promise<unknown> = Promise.resolve();
   #reading: Promise<void> | null = null;
 
   constructor(
@@ -140,6 +141,8 @@ class Reading implements Throttle {
       return await batch();
     } finally {
       this.#running.delete(pid);
+      // A cancel that is on its way must hit this batch or nothing: not the next statement of the session.
+      await this.#cancelling;
     }
   }
 
@@ -158,7 +161,8 @@ class Reading implements Throttle {
       const waiters = await waitersBehind(this.sources.observer, pids).catch(() => []);
       // Cancelled a little early: the client that waits must be served within its limit, not only noticed.
       if (!waiters.some(({ waitedMs }) => waitedMs > maxLockWaitMs - 2 * every)) continue;
-      for (const pid of pids) await this.#cancel(pid);
+      this.#cancelling = Promise.all(pids.map((pid) => this.#cancel(pid)));
+      await this.#cancelling;
     }
   }
 
