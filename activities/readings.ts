@@ -5,6 +5,8 @@
 import type { Reading, Watched } from '../plan/model/health';
 import { intervalMs } from '../plan/model/health';
 import { isProblem } from '../plan/model/errors';
+import { meanSince } from '../postgres/brakes';
+import type { BrakeMemory } from '../postgres/brakes';
 import { readThroughput } from '../postgres/throughput';
 import type { ThroughputSample } from '../postgres/throughput';
 import { withSession } from '../postgres/session';
@@ -14,6 +16,7 @@ import type { ActivityDeps } from './deps';
 /** What a reading remembers of the one before it (rates need two). */
 export interface ReadingMemory {
   throughput?: ThroughputSample;
+  readonly brakes: BrakeMemory;
 }
 
 const TIMEOUT_MS = 10_000;
@@ -89,6 +92,15 @@ async function throughput(deps: ActivityDeps, database: string, memory: ReadingM
   return known(perSecond);
 }
 
+/** As the brake appP95 reads it, so that the two can be compared; a quiet moment is not known, never 0. */
+async function latency(deps: ActivityDeps, database: string, memory: ReadingMemory): Promise<Reading> {
+  const options = { purpose: 'health', searchPath: ['public', 'pg_catalog'], connectTimeoutMs: 5_000 };
+  const mean = await withSession(resolveTarget(deps.config, database), options, (session) =>
+    meanSince(session, memory.brakes),
+  );
+  return known(mean === null || mean <= 0 ? null : mean);
+}
+
 export async function read(
   condition: Watched,
   database: string,
@@ -106,6 +118,8 @@ export async function read(
         return known(number(atPath(await json(condition.url ?? ''), condition.jsonPath ?? '')));
       case 'throughput':
         return await throughput(deps, at, memory);
+      case 'latency':
+        return await latency(deps, at, memory);
       case 'router':
         return failed('NotYet');
     }

@@ -28,20 +28,24 @@ async function until(atMs: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
 }
 
-const unsureOf = (conditions: readonly Watched[], states: States): string =>
+/** It is told, and nothing else is done. */
+const onlyTold = (c: Watched): boolean => c.dryRun || c.onFail === 'alert';
+
+/** What the run must hear of when it changes: what is not known, and what is to be told. */
+const signOf = (conditions: readonly Watched[], states: States): string =>
   conditions
-    .filter((c) => holdsBack(c, states[c.name]))
+    .filter((c) => (onlyTold(c) ? states[c.name]?.last === 'failed' : holdsBack(c, states[c.name])))
     .map((c) => c.name)
     .join('\n');
 
 export async function watch(args: WatchArgs, tools: Tools): Promise<WatchResult> {
   const { conditions, purpose } = args;
   const states: States = { ...args.states, ...(isBeat(tools.lastBeat) ? tools.lastBeat.states : {}) };
-  const memory = new Map<string, ReadingMemory>(conditions.map((c) => [c.name, {}]));
+  const memory = new Map<string, ReadingMemory>(conditions.map((c) => [c.name, { brakes: {} }]));
   const events: HealthEvent[] = [];
   const began = Date.now();
   const next = new Map(conditions.map((c) => [c.name, began + firstDelay(c, states[c.name])]));
-  const before = unsureOf(conditions, states);
+  const before = signOf(conditions, states);
   const answer = (verdict: WatchResult['verdict'], name: string | null = null): WatchResult => {
     const mine = Object.fromEntries(
       conditions.flatMap((c) => (states[c.name] ? [[c.name, states[c.name]]] : [])),
@@ -59,7 +63,7 @@ export async function watch(args: WatchArgs, tools: Tools): Promise<WatchResult>
       }
       await until(at(next, due), tools.signal);
       const old = states[due.name] ?? freshCondition;
-      const reading = await read(due, args.database, tools.deps, memory.get(due.name) ?? {});
+      const reading = await read(due, args.database, tools.deps, memory.get(due.name) ?? { brakes: {} });
       const state = judge(due, old, reading, args.baselines[due.name] ?? null, new Date().toISOString());
       states[due.name] = state;
       next.set(due.name, Date.now() + intervalMs(due));
@@ -69,10 +73,10 @@ export async function watch(args: WatchArgs, tools: Tools): Promise<WatchResult>
       } satisfies Beat);
       if (state.last !== old.last && state.at)
         events.push({ name: due.name, verdict: state.last ?? '', at: state.at, value: state.value });
-      if (tripped(due, state) !== null) return answer('tripped', due.name);
+      if (tripped(due, state) !== null && !onlyTold(due)) return answer('tripped', due.name);
       if (purpose === 'gate' && conditions.every((c) => opened(c, states[c.name] ?? freshCondition)))
         return answer('opened');
-      if (purpose === 'health' && unsureOf(conditions, states) !== before) return answer('changed');
+      if (purpose === 'health' && signOf(conditions, states) !== before) return answer('changed');
     }
   } catch (error) {
     // Asked to stop (the phase changes, the run continues as new): what was counted is not lost.
@@ -94,6 +98,7 @@ function firstDelay(condition: Watched, state: ConditionState | undefined): numb
 }
 
 const READINGS = 5;
+const isRate = (c: Watched): boolean => c.source === 'throughput' || c.source === 'latency';
 
 /** The median of five readings of each condition before the first step; null where fewer than three could be had. */
 export async function baseline(
@@ -101,10 +106,10 @@ export async function baseline(
   tools: Tools,
 ): Promise<Record<string, number | null>> {
   const one = async (condition: Watched): Promise<[string, number | null]> => {
-    const memory: ReadingMemory = {};
+    const memory: ReadingMemory = { brakes: {} };
     const values: (number | null)[] = [];
     // A rate needs one reading more than it gives.
-    const rounds = condition.source === 'throughput' ? READINGS + 1 : READINGS;
+    const rounds = isRate(condition) ? READINGS + 1 : READINGS;
     for (let i = 0; i < rounds; i += 1) {
       if (i > 0) await sleep(baselineSpacingMs(condition), undefined, { signal: tools.signal });
       const { value } = await read(condition, args.database, tools.deps, memory);
@@ -116,12 +121,10 @@ export async function baseline(
   return Object.fromEntries(measured);
 }
 
-/** What the brake appP95 compares with: the mean of pg_stat_statements stands in where no histogram is. */
+/** What the brake appP95 compares with. */
 const APP_P95: Watched = {
   name: 'appP95',
-  source: 'sql',
-  query: `SELECT pg_catalog.percentile_cont(0.95) WITHIN GROUP (ORDER BY mean_exec_time) FROM pg_stat_statements
-           WHERE calls > 10 AND dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`,
+  source: 'latency',
   successWhen: 'value >= 0',
   interval: '1s',
   initialDelay: '0s',

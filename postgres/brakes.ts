@@ -172,7 +172,8 @@ async function latencyBrake(sources: BrakeSources, memory: BrakeMemory): Promise
 }
 
 /** Mean of what ran since the last reading, by pg_stat_statements; our own statements aside. Throws when the extension is not there. */
-async function meanSince(observer: Session, memory: BrakeMemory): Promise<number | null> {
+/** Mean of the others' statements since the last reading, ms; 0 = quiet, or the first reading. Throws when it cannot be read. */
+export async function meanSince(observer: Session, memory: BrakeMemory): Promise<number | null> {
   const row = await observer.one<{ calls: number; ms: number }>(
     `SELECT coalesce(sum(calls), 0)::float8 AS calls, coalesce(sum(total_exec_time), 0)::float8 AS ms FROM pg_stat_statements
       WHERE userid <> current_user::regrole AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,

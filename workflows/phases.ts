@@ -198,6 +198,13 @@ async function measureBaselines(run: Run): Promise<void> {
   if (measured && measured !== 'closed') s.baselines = measured;
   const built = s.baselines[PERFORMANCE.name];
   if (built !== undefined) s.measured['baselineTransactionsPerSecond'] = built;
+  if (appP95 && (s.baselines['appP95'] ?? null) === null)
+    throw new Back(
+      causeOf(
+        'PreflightFailed',
+        'throttle.appP95: the latency of the application cannot be measured (pg_stat_statements)',
+      ),
+    );
   s.marks.push('baseline');
 }
 

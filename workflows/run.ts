@@ -37,9 +37,6 @@ export class Run {
   awaiting: Moment['awaiting'] = null;
   /** Set by the watch of health: a condition that failed for good. */
   tripped: Cause | null = null;
-  healthPause: string | null = null;
-  /** Conditions that are not known to be well. */
-  unsure: readonly string[] = [];
   /** From here on nothing interrupts: the change is being taken back or is over. */
   settled = false;
   /** Nothing is left to decide. */
@@ -122,6 +119,7 @@ export class Run {
       gates,
       open: [...this.open.keys()],
       holding: s.phase === 'hold' && s.contractedAt !== null,
+      unwell: s.unwell !== null,
       awaiting: this.awaiting,
       starter: starter(),
       noRollback:
@@ -144,7 +142,7 @@ export class Run {
   apply(name: MessageName, argument: unknown, via: Approval['via']): Outcome {
     const { inbox, outcome } = reduce(name, argument, this.state.inbox, this.moment(via));
     this.state.inbox = inbox;
-    if (name === 'resume' && outcome.accepted && !outcome.duplicate) this.healthPause = null;
+    if (name === 'resume' && outcome.accepted && !outcome.duplicate) this.state.unwell = null;
     this.show(this.state.status === 'paused' && inbox.paused === null ? this.unpaused() : undefined);
     return outcome;
   }
@@ -194,7 +192,7 @@ export class Run {
     return this.tripped;
   }
 
-  isPaused = (): boolean => this.state.inbox.paused !== null || this.healthPause !== null;
+  isPaused = (): boolean => this.state.inbox.paused !== null || this.state.unwell !== null;
 
   /** Waits out a pause. @throws Back. */
   async clear(): Promise<void> {
@@ -212,7 +210,7 @@ export class Run {
         until: null,
         reason: paused
           ? `paused by ${paused.by}${paused.reason ? `: ${paused.reason}` : ''}`
-          : `${this.healthPause ?? ''}`,
+          : `${this.state.unwell ?? ''}`,
         evidence: {},
         commands: [],
       },

@@ -35,24 +35,20 @@ function take(run: Run, result: WatchResult): void {
   const s = run.state;
   s.conditions = { ...s.conditions, ...result.states };
   s.health = [...s.health, ...result.events].slice(-EVENTS_MAX);
-  run.unsure = watchedNow(run)
-    .filter((c) => holdsBack(c, s.conditions[c.name]))
-    .map((c) => c.name);
 }
 
 function act(run: Run, condition: Watched, value: number | null): void {
   const said = `${condition.name}: ${condition.failWhen ?? `not ${condition.successWhen ?? ''}`}${value === null ? '' : ` (value ${value})`}`;
   // Judged anew after a person looked at it.
   delete run.state.conditions[condition.name];
-  if (condition.dryRun || condition.onFail === 'alert') return;
-  if (condition.onFail === 'pause') run.healthPause = said;
+  if (condition.onFail === 'pause') run.state.unwell = said;
   else run.tripped = causeOf('HealthFailed', said);
 }
 
 /** Runs until the run is settled. */
 export async function watchHealth(run: Run): Promise<void> {
   for (;;) {
-    await condition(() => over(run) || (run.healthPause === null && watchedNow(run).length > 0));
+    await condition(() => over(run) || (run.state.unwell === null && watchedNow(run).length > 0));
     if (over(run)) return;
     await watchOnce(run, watchedNow(run));
     run.show();

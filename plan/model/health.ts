@@ -9,7 +9,7 @@ import { parseDuration } from './values';
 
 /** A condition of the plan, or pgshift's own watch of the throughput. */
 export interface Watched extends Omit<Condition, 'source'> {
-  readonly source: Condition['source'] | 'throughput';
+  readonly source: Condition['source'] | 'throughput' | 'latency';
   /** Failures count only while they follow each other (the built-in watch); a plan's count in all. */
   readonly consecutive?: boolean;
 }

@@ -98,6 +98,8 @@ export interface Moment {
   /** Gates (and `rollback`) that are being waited for. */
   readonly open: readonly string[];
   readonly holding: boolean;
+  /** A health condition paused it; resume goes on. */
+  readonly unwell: boolean;
   /** What waits for a person, and which answers it takes. */
   readonly awaiting: { readonly target: string; readonly takes: readonly ('retry' | 'skip')[] } | null;
   /** Who started it, when known. */

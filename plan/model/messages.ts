@@ -167,7 +167,7 @@ function act(name: MessageName, sent: Sent & Record<string, unknown>, inbox: Inb
       goingBack();
       return inbox.paused ? 'duplicate' : { paused: person };
     case 'resume':
-      if (inbox.paused) return { paused: null };
+      if (inbox.paused || moment.unwell) return { paused: null };
       if (moment.awaiting?.takes.includes('retry')) return answer('retry', sent, inbox, moment);
       throw new Refused('NotNow', 'it is not paused');
     case 'rollback':

@@ -133,6 +133,8 @@ export interface RunState {
   spentMs: number;
   blockedWritesMs: number;
   inbox: Inbox;
+  /** What a health condition said when it paused the run; null = it did not. */
+  unwell: string | null;
   waiting: WaitingFor | null;
   lastError: LastError | null;
   cause: Cause | null;
@@ -171,6 +173,7 @@ export function newState(of: Pick<RunState, 'id' | 'name' | 'database' | 'kind'>
     spentMs: 0,
     blockedWritesMs: 0,
     inbox: emptyInbox,
+    unwell: null,
     waiting: null,
     lastError: null,
     cause: null,

@@ -22,6 +22,7 @@ const moment = (over: Partial<Moment> = {}): Moment => ({
   gates: { contract: rules() },
   open: ['contract'],
   holding: false,
+  unwell: false,
   awaiting: null,
   starter: null,
   noRollback: null,
