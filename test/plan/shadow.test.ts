@@ -1,6 +1,7 @@
 /** Type changes by a shadow column on real Postgres: the SQL of every step, with writes in between, forwards and back. */
 import type { Client } from 'pg';
 import { readCatalog } from '../../postgres/catalog/read';
+import { catalogDiffLines } from '../../postgres/catalog/report';
 import { describeVersions, freshDatabase } from '../support/database';
 import { diffCatalog, loadPlanner, planShadow, rowsOf, runOne, SAME, snapshot, undo } from '../support/shadowRun';
 import { SCENARIOS } from '../support/shadowScenarios';
@@ -18,6 +19,7 @@ describeVersions('type change by a shadow', (version) => {
       try {
         const [client, other, app] = await Promise.all([mine.client(), plain.client(), mine.client()]);
         await client.query('CREATE SCHEMA pgshift');
+        const before = await snapshot(client);
         const { steps, builder } = planShadow(await readCatalog(client), scenario.sql, scenario.extra);
         expect(builder.findings.filter((f) => f.level === 'error' && !f.allowed)).toEqual([]);
         for (const [n, step] of steps.entries()) {
@@ -29,6 +31,10 @@ describeVersions('type change by a shadow', (version) => {
 
         await other.query(scenario.plain ?? scenario.sql);
         expect(diffCatalog(await snapshot(other), await snapshot(client))).toEqual(SAME);
+        expect(catalogDiffLines(before, await snapshot(client), builder.asked)).toMatchObject({
+          other: [],
+          missing: [],
+        });
         expect(await rows(client)).toEqual(await rows(other));
       } finally {
         await Promise.all([mine.drop(), plain.drop()]);

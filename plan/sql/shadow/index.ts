@@ -95,6 +95,8 @@ function tell(change: Change): void {
   const { column, ctx, from, sequence, to } = change;
   tellDependents(change);
   ctx.asked(`~ column ${change.label}: ${from.text} -> ${to.text}`);
+  // Postgres changes an identity's sequence along with its column.
+  if (sequence && column.identity !== null) ctx.asked(`~ sequence ${shownRelation(sequence)}: set_options`);
   if (change.transforms.down) ctx.keepsOld();
   if (sequence && column.identity === null && sequence.type !== to.base && /^(smallint|integer)$/.test(sequence.type))
     ctx.finding({
