@@ -173,6 +173,35 @@ const CASES: readonly Case[] = [
     'CREATE TRIGGER t BEFORE INSERT ON payment FOR EACH ROW EXECUTE FUNCTION touch()',
     ['+ trigger t on public.payment'],
   ],
+  ['a renamed table', 'ALTER TABLE payment RENAME TO paid', ['~ rename public.payment -> public.paid']],
+  [
+    'a renamed column',
+    'ALTER TABLE customer RENAME fax TO telefax',
+    ['~ rename public.customer.fax -> public.customer.telefax'],
+  ],
+  [
+    'a renamed key',
+    'ALTER TABLE customer RENAME CONSTRAINT customer_pkey TO pk',
+    ['~ rename customer_pkey on public.customer -> pk on public.customer'],
+  ],
+  [
+    'a rename and a lost comment',
+    'ALTER TABLE payment RENAME amount TO price; COMMENT ON COLUMN payment.price IS NULL',
+    ['~ rename public.payment.amount -> public.payment.price'],
+    ['- comment on public.payment.price'],
+  ],
+  [
+    'grants by their statement',
+    'GRANT SELECT ON customer, payment TO pg_monitor',
+    ['~ privileges: GRANT SELECT ON customer, payment TO pg_monitor'],
+  ],
+  [
+    'a grant more than asked',
+    'GRANT SELECT ON customer, payment TO pg_monitor',
+    ['~ privileges: GRANT SELECT ON customer TO pg_monitor'],
+    ['~ table public.payment: relacl nothing -> ["pg_monitor=r/postgres","postgres=arwdDxt/postgres"]'],
+  ],
+  ['a function without its schema', `CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, ['+ function f']],
   [
     'leftovers, one line each',
     `CREATE SCHEMA pgshift; CREATE FUNCTION pgshift.sync() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
@@ -204,7 +233,10 @@ describeVersions('catalogue report', (version) => {
     async ({ sql, asked, other }) => {
       await client.query(sql);
       const after = await fingerprintCatalog(client);
-      expect(catalogDiffLines(before, after, asked)).toEqual({
+      const report = catalogDiffLines(before, after, asked);
+      // 17 has one privilege more.
+      const lines = report.other.map((line) => line.replace('arwdDxtm/', 'arwdDxt/'));
+      expect({ ...report, other: lines }).toEqual({
         asked,
         other: [...other].sort((a, b) => (a.slice(2) < b.slice(2) ? -1 : 1)),
         missing: [],
