@@ -96,7 +96,7 @@ function tell(change: Change): void {
   tellDependents(change);
   ctx.asked(`~ column ${change.label}: ${from.text} -> ${to.text}`);
   // Postgres changes an identity's sequence along with its column.
-  if (sequence && column.identity !== null) ctx.asked(`~ sequence ${shownRelation(sequence)}: set_options`);
+  if (sequence && column.identity !== null) ctx.asked(`~ sequence ${shownRelation(sequence)}`);
   if (change.transforms.down) ctx.keepsOld();
   if (sequence && column.identity === null && sequence.type !== to.base && /^(smallint|integer)$/.test(sequence.type))
     ctx.finding({
