@@ -2,6 +2,7 @@
 import type { SchemaPlan } from '../plan/model/steps';
 import { validatePlan } from '../plan/model/validate';
 import { planMigration } from '../plan/sql/planner';
+import type { PlanOptions } from '../plan/sql/planner';
 import { environmentDefaults } from '../worker/config';
 import type { Context } from './context';
 import { catalogOf, targetOf, versionNumber } from './direct';
@@ -39,15 +40,20 @@ async function withDefaults(context: Context, loaded: LoadedPlan): Promise<Loade
  * @param serverVersion plan without a connection, for this version (18 or 180006).
  * @throws Problem as the planner, with places in the file; Unreachable, UnknownDatabase.
  */
-export async function makePlan(context: Context, loaded: LoadedPlan, serverVersion?: number): Promise<Planned> {
+export async function makePlan(
+  context: Context,
+  loaded: LoadedPlan,
+  serverVersion?: number,
+  options: Pick<PlanOptions, 'lint'> = {},
+): Promise<Planned> {
   const settings = await withDefaults(context, loaded);
   try {
     if (serverVersion !== undefined) {
       const catalog = await offlineCatalog(loaded.sql, versionNumber(serverVersion));
-      return { plan: inFile(await planMigration(settings, catalog), loaded), settings, offline: true };
+      return { plan: inFile(await planMigration(settings, catalog, options), loaded), settings, offline: true };
     }
     const catalog = await catalogOf(await targetOf(context, settings.database));
-    return { plan: inFile(await planMigration(settings, catalog), loaded), settings, offline: false };
+    return { plan: inFile(await planMigration(settings, catalog, options), loaded), settings, offline: false };
   } catch (error) {
     throw placedInPlan(error, loaded);
   }

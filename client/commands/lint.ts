@@ -23,13 +23,13 @@ const NEWEST = 18;
 /** CI often sees no database: the rules that need none still say what they can. */
 async function planned(context: Context, loaded: LoadedPlan, version: number | undefined): Promise<Planned> {
   try {
-    return await makePlan(context, loaded, version);
+    return await makePlan(context, loaded, version, { lint: true });
   } catch (error) {
     if (version !== undefined || !isOutOfSight(error)) throw error;
     context.terminal.note(
       `no connection to ${loaded.plan.database}: linted for PostgreSQL ${NEWEST} without its catalogue`,
     );
-    return makePlan(context, loaded, NEWEST);
+    return makePlan(context, loaded, NEWEST, { lint: true });
   }
 }
 

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { Problem } from '../model/errors';
 import { PlanBuilder } from './context';
 import { sumEstimates, worse } from './figures';
+import { addLint } from './lint';
 import { loadParser, parseSql } from './parse';
 import { planStatement } from './statements';
 import { findRetypes } from './statements/changeType';
@@ -19,6 +20,8 @@ export interface PlanOptions {
   readonly file?: string | null;
   /** In place of plan.sql, which is the default. */
   readonly sql?: string;
+  /** Also lint's own findings (advice). */
+  readonly lint?: boolean;
 }
 
 export const checksumOf = (sql: string): string => createHash('sha256').update(sql, 'utf8').digest('hex');
@@ -45,6 +48,7 @@ export async function planMigration(
   for (const statement of parsed.statements) planStatement(builder.context(statement));
   builder.runDeferred();
   catalogueFindings(builder);
+  if (options.lint) addLint(builder, parsed.statements);
   return assemble(plan, catalog, source, builder);
 }
 
