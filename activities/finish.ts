@@ -63,7 +63,8 @@ export async function finish(args: FinishArgs, tools: Tools): Promise<Finished> 
   return withSession(target, { purpose: 'finish', migration }, async (session) => {
     const row = (await installedVersion(session)) === null ? undefined : await findMigration(session, migration);
     // Cancelled before the claim, or the name is another run's: nothing of ours to write.
-    if (!row || !(await isMine(row, tools))) return { catalogDiff: { asked: [], other: [] }, measured: {} };
+    if (!row || (args.of === 'own' && !(await isMine(row, tools))))
+      return { catalogDiff: { asked: [], other: [] }, measured: {} };
     const plan = await loadPlan(session, migration);
     const asked = status === 'rolled_back' || status === 'failed' ? [] : (plan?.asked ?? []);
     if (status === 'contracted' || status === 'completed') await completeAtContract(session, migration);
@@ -89,9 +90,9 @@ export async function finish(args: FinishArgs, tools: Tools): Promise<Finished> 
   });
 }
 
-/** Written by this chain of runs, or by the workflow that takes an ended one back. */
+/** Claimed by this chain of runs? A run that was cancelled before its claim must not touch another's row. */
 async function isMine(row: { workflowId: string | null; runId: string | null }, tools: Tools): Promise<boolean> {
-  return tools.workflowId !== row.workflowId || row.runId === (await tools.chainId());
+  return tools.workflowId === row.workflowId && row.runId === (await tools.chainId());
 }
 
 export async function record(args: RecordArgs, tools: Tools): Promise<void> {

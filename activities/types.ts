@@ -73,6 +73,8 @@ export interface FinishArgs extends Subject {
   /** Refuse (Drift) when the catalogue differs by more than was asked. */
   readonly strict: boolean;
   readonly cause: { readonly code: string; readonly message: string } | null;
+  /** Whose row is written: this chain's own, or (workflow `rollback`) that of a run which has ended. */
+  readonly of: 'own' | 'ended';
 }
 
 export interface Finished {

@@ -112,6 +112,7 @@ export async function takeBack(run: Run, cause: Cause): Promise<boolean> {
           status: leftBehind(run).length === 0 ? 'rolled_back' : 'failed',
           strict: false,
           cause: { code, message },
+          of: s.kind === 'rollback' ? 'ended' : 'own',
         },
         'record that it was taken back',
       ),

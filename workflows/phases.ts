@@ -234,7 +234,7 @@ async function contracted(run: Run): Promise<void> {
   const strict = s.control?.mode === 'safe';
   const status = s.facts?.keepsOld || hasSteps(run, 'cleanup') ? 'contracted' : 'completed';
   const finished = await persist(run, 'contract', () =>
-    run.ask('finish', { ...subject(run), status, strict, cause: null }, `record that it is ${status}`),
+    run.ask('finish', { ...subject(run), status, strict, cause: null, of: 'own' }, `record that it is ${status}`),
   );
   s.contractedAt = nowIso();
   if (finished) s.catalogDiff = finished.catalogDiff;

@@ -67,7 +67,7 @@ async function complete(run: Run): Promise<RunResult> {
   if (!dry && !s.marks.includes('finished')) {
     const finished = await run.ask(
       'finish',
-      { database: s.database, migration: s.name, status: 'completed', strict: false, cause: null },
+      { database: s.database, migration: s.name, status: 'completed', strict: false, cause: null, of: 'own' },
       'compare the catalogue with what was asked',
     );
     s.catalogDiff = finished.catalogDiff;

@@ -223,6 +223,50 @@ test('after its end a change is taken back by workflow rollback, with a gate', a
   expect(columns.map((c) => c['attname'])).toEqual(['id', 'amount']);
 });
 
+test('what a terminated run left is taken back by workflow rollback, then the name is free', async () => {
+  const name = `killed_${tables}`;
+  const relation = await table();
+  const plan = {
+    name,
+    sql: `ALTER TABLE ${relation} ALTER COLUMN amount TYPE numeric(14,4);`,
+    gates: { contract: 'manual' },
+  };
+  const killed = await h.start(plan);
+  await until(killed, (s) => s.status === 'waiting');
+  await killed.terminate();
+  const refused = await failure(await h.start(plan));
+  expect(refused.type).toBe('NameInUse');
+  expect(refused.details['hint']).toContain(`pgshift rollback app/${name}`);
+  const back = await h.client.workflow.start('rollback', {
+    workflowId: `rollback/app/${name}`,
+    taskQueue: h.taskQueue,
+    args: [{ database: 'app', migration: name }],
+  });
+  await until(back, (s) => s.waitingFor?.gate === 'rollback');
+  await send(back, 'approve', { by: 'bob' });
+  await back.result();
+  expect((await reportOf(back)).catalogDiff).toEqual({ asked: [], other: [] });
+  const again = await h.start({ ...plan, gates: {}, hold: '0s' });
+  await again.result();
+});
+
+test('a run that is cancelled before its claim leaves the row of another alone', async () => {
+  const name = `owner_${tables}`;
+  const sql = addColumn(await table());
+  const owner = await h.start({ name, sql, gates: { contract: 'manual' } });
+  await until(owner, (s) => s.status === 'waiting');
+  const second = await h.start({ name, sql });
+  await second.cancel();
+  await failure(second);
+  expect(await h.database.query(`SELECT status FROM pgshift.migrations WHERE name = '${name}'`)).toEqual([
+    { status: 'running' },
+  ]);
+  await send(owner, 'approve', { by: 'ann' });
+  await owner.result();
+  const history = await owner.fetchHistory();
+  expect(history.events?.length).toBeLessThan(60);
+});
+
 test('a dry run writes nothing and shows its steps', async () => {
   const fresh = await h.database.query(`SELECT count(*) FROM pgshift.migrations`);
   const handle = await h.start({ mode: 'dry-run', sql: addColumn(await table()), gates: { contract: 'manual' } });
