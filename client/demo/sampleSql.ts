@@ -7,7 +7,7 @@
 export const SAMPLE_ROLE = `
 DO $$
 BEGIN
-  CREATE ROLE shop_clerk NOLOGIN;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'shop_clerk') THEN CREATE ROLE shop_clerk NOLOGIN; END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$`;
 

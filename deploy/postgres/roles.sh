@@ -19,6 +19,6 @@ GRANT shop TO pgshift;
 GRANT pg_monitor, pg_signal_backend TO pgshift;
 GRANT SET ON PARAMETER session_replication_role TO pgshift;
 SELECT format('GRANT CREATE ON DATABASE %I TO pgshift', current_database()) \gexec
-GRANT CREATE, USAGE ON SCHEMA public TO shop;
+GRANT CREATE, USAGE ON SCHEMA public TO shop, pgshift;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 SQL

@@ -5,10 +5,12 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
 import { parse } from 'yaml';
+import { findTemporalCli } from '../../worker/embedded/tools';
 import { createMetrics } from '../../worker/metrics';
 import { SEARCH_ATTRIBUTES } from '../../worker/searchAttributes';
+import { temporalAddress } from '../support/temporal';
 
 interface Service {
   image?: string;
@@ -130,6 +132,20 @@ describe('entry scripts', () => {
     const made = { ...Object.fromEntries(keywords.map((name) => [name, 'Keyword'])), NeedsApproval: 'Bool' };
     expect(made).toEqual(SEARCH_ATTRIBUTES);
     expect(script).toMatch(/^attribute NeedsApproval Bool$/m);
+  });
+
+  test('namespace.sh makes a namespace on a real server, and finds it made the second time', async () => {
+    const { path } = await findTemporalCli();
+    const env = {
+      PATH: [dirname(path), process.env.PATH].join(delimiter),
+      HOME: tmpdir(),
+      TEMPORAL_ADDRESS: temporalAddress(),
+      TEMPORAL_NAMESPACE: `deploy-${process.pid}`,
+      RETENTION: '24h',
+    };
+    const run = (): string => execFileSync('sh', [join(root, 'deploy/temporal/namespace.sh')], { env }).toString();
+    expect(run().match(/: made$/gm)).toHaveLength(9);
+    expect(run().match(/: is there$/gm)).toHaveLength(9);
   });
 
   test("PgBouncer's entry writes its files and keeps the databases file of a switch", () => {
