@@ -13,12 +13,26 @@ const LOCK = `pg_catalog.hashtextextended('pgshift/install', 0)`;
 const POLL_MS = 100;
 const NEWEST = UPGRADES.at(-1)?.version ?? 0;
 
-/** Is schema `pgshift` there, and in which version? null = not installed. */
+/**
+ * Is schema `pgshift` there, and in which version? null = not installed. Throws PrivilegeMissing when another role installed it and this one
+ * may not use it.
+ */
 export async function installedVersion(session: Session): Promise<number | null> {
-  const there = await session.one<{ there: boolean }>(
-    `SELECT pg_catalog.to_regclass('pgshift.installation') IS NOT NULL AS there`,
+  // Asked of the catalogue: to_regclass itself fails without USAGE on the schema.
+  const there = await session.one<{ owner: string; may: boolean }>(
+    `SELECT r.rolname::text AS owner,
+            pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS may
+       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+       JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner
+      WHERE n.nspname = 'pgshift' AND c.relname = 'installation'`,
   );
-  if (!there?.there) return null;
+  if (!there) return null;
+  if (!there.may)
+    throw new Problem(
+      'PrivilegeMissing',
+      `${session.name}: role ${session.role} may not use schema pgshift, which ${there.owner} installed`,
+      { hint: `GRANT ${ident(there.owner)} TO ${ident(session.role)};` },
+    );
   const row = await session.one<{ version: number }>(`SELECT max(version)::int AS version FROM pgshift.installation`);
   return row?.version ?? 0;
 }
