@@ -5,6 +5,7 @@
 import { PERFORMANCE, needsBaseline } from '../plan/model/health';
 import type { Hook } from '../plan/model/plan';
 import type { PlanFacts, StepFact, StepsOutcome } from '../plan/model/state';
+import type { StepReport } from '../plan/model/status';
 import type { Phase } from '../plan/model/steps';
 import { PHASES } from '../plan/model/steps';
 import { formatCount } from '../plan/model/values';
@@ -68,7 +69,10 @@ const pausable = (chunk: readonly StepFact[]): boolean =>
 
 function keep(run: Run, outcome: StepsOutcome, count: number): void {
   const s = run.state;
-  s.steps = [...s.steps, ...outcome.steps];
+  // The state is passed on whole by a continue-as-new: a plan of a thousand statements keeps its worst locks only.
+  const kept = s.steps.length < 100 ? 30 : 1;
+  const worst = (report: StepReport) => [...report.locks].sort((a, b) => b.heldMs - a.heldMs).slice(0, kept);
+  s.steps = [...s.steps, ...outcome.steps.map((report) => ({ ...report, locks: worst(report) }))];
   s.proof = [...s.proof, ...outcome.proofs];
   s.done += count;
   s.blockedWritesMs += outcome.blockedWritesMs;

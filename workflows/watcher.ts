@@ -25,8 +25,16 @@ export function conditionsOf(run: Run): readonly Watched[] {
   return heavy && !own.some((c) => c.name === PERFORMANCE.name) ? [...own, PERFORMANCE] : own;
 }
 
+/** The throughput of others says something about us only while we work. */
+const idle = (run: Run): boolean => run.state.status === 'waiting' || run.state.status === 'paused';
+
 const watchedNow = (run: Run): readonly Watched[] =>
-  conditionsOf(run).filter((c) => watchedIn(c, run.state.phase) && !exhausted(c, run.state.conditions[c.name]));
+  conditionsOf(run).filter(
+    (c) =>
+      watchedIn(c, run.state.phase) &&
+      !exhausted(c, run.state.conditions[c.name]) &&
+      !(c.source === 'throughput' && idle(run)),
+  );
 
 const keyOf = (conditions: readonly Watched[]): string => conditions.map((c) => c.name).join('\n');
 const over = (run: Run): boolean => run.settled || run.draining;

@@ -122,10 +122,25 @@ export function longestLock(steps: readonly StepReport[]): Report['longestLock']
   return longest;
 }
 
-export function reportOf(
-  s: RunState,
-  untilMs: number | null = null,
-): Omit<Report, 'plan'> & { plan?: PlanFacts['plan'] } {
+const REPORT_MAX = 60_000;
+
+export interface RunReport extends Omit<Report, 'plan'> {
+  readonly plan?: PlanFacts['plan'];
+  /** What was too large for an answer lies in schema pgshift of that database: `<database>/<name>`. */
+  readonly reportRef?: string;
+}
+
+/** The report, without what would make it larger than an answer may be. */
+export function reportOf(s: RunState, untilMs: number | null = null): RunReport {
+  const full = wholeReport(s, untilMs);
+  const fits = (report: RunReport): boolean => JSON.stringify(report).length <= REPORT_MAX;
+  if (fits(full)) return full;
+  const reportRef = `${s.database}/${s.name}`;
+  const { plan: _, ...rest } = { ...full, reportRef, steps: full.steps.map((step) => ({ ...step, locks: [] })) };
+  return fits(rest) ? rest : { ...rest, steps: [], proof: [] };
+}
+
+function wholeReport(s: RunState, untilMs: number | null): RunReport {
   const begun = s.facts?.steps.slice(s.steps.length) ?? [];
   const rest = begun.map((step, i): StepReport => ({
     id: step.id,
