@@ -33,12 +33,12 @@ export const SAMPLE_CHANGE: DemoChange = {
       why: 'a number for customers that tells them nothing; every row gets its own, so plain SQL would rewrite the table',
     },
     {
-      sql: 'ALTER TABLE payment ADD CONSTRAINT payment_rental_fkey FOREIGN KEY (rental_id) REFERENCES rental',
-      why: 'it was forgotten; plain SQL would check every row while writers of both tables wait',
+      sql: 'CREATE INDEX payment_rental_idx ON payment (rental_id)',
+      why: 'for the key below, seen from its other side; plain SQL would stop writers while it builds',
     },
     {
-      sql: 'CREATE INDEX payment_rental_idx ON payment (rental_id)',
-      why: 'the other side of that key; plain SQL would stop writers while it builds',
+      sql: 'ALTER TABLE payment ADD CONSTRAINT payment_rental_fkey FOREIGN KEY (rental_id) REFERENCES rental',
+      why: 'it was forgotten; plain SQL would check every row while writers of both tables wait',
     },
     {
       sql: 'CREATE INDEX rental_out_idx ON rental (rented_at) WHERE returned_at IS NULL',

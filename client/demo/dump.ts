@@ -126,12 +126,12 @@ export function deriveChange(table: DumpTable, tables: readonly DumpTable[]): De
         why: `where each row came from; ${other.parent.name} is the smallest table with a plain key`,
       },
       {
-        sql: `ALTER TABLE ${name} ADD FOREIGN KEY (${ident(reference)}) REFERENCES ${relation(other.parent)} (${ident(other.key.name)})`,
-        why: 'plain SQL would check every row under a lock that stops writers of both tables',
+        sql: `CREATE INDEX ON ${name} (${ident(reference)})`,
+        why: 'so that the foreign key below is cheap from its other side',
       },
       {
-        sql: `CREATE INDEX ON ${name} (${ident(reference)})`,
-        why: 'so that the foreign key is cheap from the other side',
+        sql: `ALTER TABLE ${name} ADD FOREIGN KEY (${ident(reference)}) REFERENCES ${relation(other.parent)} (${ident(other.key.name)})`,
+        why: 'plain SQL would check every row under a lock that stops writers of both tables',
       },
     );
   }
