@@ -121,6 +121,7 @@ export function explains(asked: Asked, change: Change, kin: Kinship): readonly s
   if (asked.kind === 'column') return ofColumn(asked, change, kin);
   if (asked.kind === 'privileges' || asked.kind === 'comments') return ofSweep(asked, change);
   if (asked.kind === 'rename') return ofRename(asked, change, kin);
+  if (asked.kind === 'constraint' && isInherited(asked, change.subject, kin)) return change.differs;
   if (isNamed(asked, change.subject)) return asked.sign === '~' ? ofAspect(asked, change, kin) : change.differs;
   if (asked.kind === 'constraint' && asked.sign === '+' && isItsNotNull(asked, change, kin)) return change.differs;
   const wholes = kin.wholes(change.subject);
@@ -142,6 +143,13 @@ function isNamed({ kind, name }: Asked, subject: string): boolean {
     bare === name ||
     (!name.includes('.') && bare.includes('.') && bare.endsWith(`.${name}`) && bare.split('.').length === 2)
   );
+}
+
+/** A partition's or inheriting table's copy of a CHECK goes by name alone: Postgres records no dependency for it. */
+function isInherited({ name }: Asked, subject: string, kin: Kinship): boolean {
+  const [, own, table] = /^(.+) on (.+)$/.exec(name) ?? [];
+  const [, its, child] = /^(.+) on (.+)$/.exec(plain(subject)) ?? [];
+  return own !== undefined && own === its && table !== child && kin.descendants(table ?? '').has(child ?? '');
 }
 
 const ACLS: readonly string[] = [
