@@ -11,8 +11,9 @@ import { PHASES } from '../plan/model/steps';
 import { formatCount } from '../plan/model/values';
 import { Back, causeOf, failed, isCancellation } from './failure';
 import { askHelp, passGate, passWindow } from './gates';
+import { TimedOut, interruptible } from './interruptible';
 import type { Run } from './run';
-import { TimedOut, nowIso } from './run';
+import { nowIso } from './run';
 import { conditionsOf, untilSure } from './watcher';
 
 /** More steps than this in a phase share activities, so that a plan of a thousand statements stays small in history. */
@@ -100,16 +101,20 @@ async function runChunk(run: Run, phase: Phase, chunk: readonly StepFact[]): Pro
       s.step = first;
       s.begun = Math.max(s.begun, s.done + chunk.length);
       run.show('running');
-      const answer = await run.work(() => {
-        const { throttle, lockTimeout, lockBudget, searchPath } = run.options();
-        const options = { throttle, lockTimeout, lockBudget, searchPath };
-        const baselineMs = s.baselines['appP95'] ?? null;
-        return run.ask(
-          'runSteps',
-          { ...subject(run), ids: chunk.map((c) => c.id), options, baselineMs },
-          titleOf(chunk),
-        );
-      }, closes);
+      const answer = await interruptible(
+        run,
+        () => {
+          const { throttle, lockTimeout, lockBudget, searchPath } = run.options();
+          const options = { throttle, lockTimeout, lockBudget, searchPath };
+          const baselineMs = s.baselines['appP95'] ?? null;
+          return run.ask(
+            'runSteps',
+            { ...subject(run), ids: chunk.map((c) => c.id), options, baselineMs },
+            titleOf(chunk),
+          );
+        },
+        closes,
+      );
       if (answer !== 'closed') return answer;
     }
   });
@@ -140,7 +145,7 @@ async function hooks(run: Run, when: 'before' | 'after', phase: Phase): Promise<
     if (marked(run, mark)) continue;
     const idempotencyKey = `${run.state.id}/${run.state.startedAt}/${at}/${i}`;
     const call = () =>
-      run.work(() =>
+      interruptible(run, () =>
         run.ask('runHook', { ...subject(run), hook, at, phase, idempotencyKey }, `hook ${at} ${hook.name}`),
       );
     if (hook.onFail === 'stop') await persist(run, hook.name, call, ['retry', 'skip']);
@@ -166,7 +171,9 @@ export async function preflight(run: Run, start: unknown): Promise<void> {
   const s = run.state;
   if (!marked(run, 'prepared')) {
     if (!marked(run, 'preparing')) s.marks.push('preparing');
-    const facts = await run.work(() => run.ask('prepare', { start }, 'preflight: catalogue, steps, checks, claim'));
+    const facts = await interruptible(run, () =>
+      run.ask('prepare', { start }, 'preflight: catalogue, steps, checks, claim'),
+    );
     if (facts === 'closed') return;
     s.facts = inOrder(facts);
     s.marks.push('prepared');
@@ -182,7 +189,7 @@ async function backup(run: Run): Promise<void> {
   const method = typeof wanted === 'object' ? wanted.method : wanted;
   if (method === 'none' || marked(run, 'backup')) return;
   const made = await persist(run, 'backup', () =>
-    run.work(() => run.ask('backup', { ...subject(run), backup: wanted }, 'backup by pg_dump')),
+    interruptible(run, () => run.ask('backup', { ...subject(run), backup: wanted }, 'backup by pg_dump')),
   );
   if (made && made !== 'closed') s.measured['backup'] = made;
   s.marks.push('backup');
@@ -195,7 +202,7 @@ async function measureBaselines(run: Run): Promise<void> {
   const appP95 = throttle !== undefined && throttle !== 'none' && throttle.appP95.endsWith('x');
   if (marked(run, 'baseline') || (conditions.length === 0 && !appP95)) return;
   const measured = await persist(run, 'baseline', () =>
-    run.work(() =>
+    interruptible(run, () =>
       run.ask('baseline', { ...subject(run), conditions, appP95 }, 'baseline: the median of five readings'),
     ),
   );

@@ -8,7 +8,6 @@ import {
   CancelledFailure,
   allHandlersFinished,
   condition,
-  isCancellation,
   setCurrentDetails,
   upsertSearchAttributes,
   workflowInfo,
@@ -22,12 +21,10 @@ import { tunedOptions } from '../plan/model/tuning';
 import { parseDuration } from '../plan/model/values';
 import { reportOf, statusOf, wayBackOf } from '../plan/model/view';
 import { attributesOf, changedAttributes } from './attributes';
-import { Back, causeOf, isTimeout } from './failure';
+import { Back, causeOf } from './failure';
 import { manualGate } from './gateRules';
 import type { Ask } from './proxies';
 import { asking } from './proxies';
-
-export type Interrupt = 'back' | 'pause' | 'tune' | 'window' | 'timeout';
 
 export const nowIso = (): string => new Date(Date.now()).toISOString();
 
@@ -50,7 +47,7 @@ export class Run {
   private readonly early: { name: MessageName; argument: unknown }[] = [];
   private shownAttributes: ReadonlyMap<string, string | boolean> = new Map();
   /** Waits between checks of continue-as-new. */
-  private readonly root = CancellationScope.current();
+  readonly root = CancellationScope.current();
 
   constructor(
     readonly state: RunState,
@@ -261,68 +258,6 @@ export class Run {
     return condition(fn, Math.max(1, Math.ceil(timeoutMs)), { summary: clampSummary(summary) });
   }
 
-  /**
-   * Runs work that may be interrupted and begun again (its progress lies in the database). Interrupted work is waited for.
-   * `closesAtMs`: the window's end, for work that pauses then. Answers null when the window closed. @throws Back, or what the work throws.
-   */
-  async work<T>(fn: () => Promise<T>, closesAtMs: number | null = null): Promise<T | 'closed'> {
-    for (;;) {
-      await this.clear();
-      const tunings = this.state.inbox.tunings;
-      let why: Interrupt | null = null;
-      const interrupt = (): Interrupt | null => {
-        if (this.wantsBack()) return 'back';
-        if (this.isPaused()) return 'pause';
-        return this.state.inbox.tunings === tunings ? null : 'tune';
-      };
-      const scope = new CancellationScope();
-      const watch = new CancellationScope();
-      const watching = watch
-        .run(async () => {
-          why = await this.firstInterrupt(interrupt, closesAtMs);
-          if (why) scope.cancel();
-        })
-        .catch((error: unknown) => {
-          if (!isCancellation(error)) throw error;
-        });
-      const began = Date.now();
-      try {
-        return await scope.run(fn);
-      } catch (error) {
-        if (why === null || !(isCancellation(error) || isTimeout(error))) throw error;
-        if (why === 'window') return 'closed';
-        if (why === 'timeout') {
-          this.state.spentMs = 0;
-          throw new TimedOut();
-        }
-      } finally {
-        this.state.spentMs += Date.now() - began;
-        watch.cancel();
-        await watching;
-      }
-    }
-  }
-
-  /** No timer unless the plan has a timeout or the window closes: a short step costs no events for being interruptible. */
-  private async firstInterrupt(
-    interrupt: () => Interrupt | null,
-    closesAtMs: number | null,
-  ): Promise<Interrupt | null> {
-    const timeout = this.options().timeout;
-    const left = timeout === undefined ? null : Math.max(1, (parseDuration(timeout) ?? 0) - this.state.spentMs);
-    const closes = closesAtMs === null ? null : Math.max(1, closesAtMs - Date.now());
-    if (left === null && closes === null) {
-      await condition(() => interrupt() !== null);
-      return interrupt();
-    }
-    const first = Math.min(left ?? Infinity, closes ?? Infinity);
-    const woken = await condition(() => interrupt() !== null, first, {
-      summary: first === left ? 'timeout of the run' : 'the window closes',
-    });
-    if (woken) return interrupt();
-    return first === left ? 'timeout' : 'window';
-  }
-
   // Continue as new ----------------------------------------------------------------------------------------------------
 
   mustContinue(): boolean {
@@ -338,11 +273,6 @@ export class Run {
     await condition(() => allHandlersFinished() && !this.watching && this.state.inbox.audit.length === 0);
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }
-}
-
-/** The run's own `timeout`, not an activity's. */
-export class TimedOut extends Error {
-  override readonly name = 'TimedOut';
 }
 
 const causeError = (what: string): Error => new Error(what);

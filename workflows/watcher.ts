@@ -10,6 +10,7 @@ import { PERFORMANCE, exhausted, holdsBack, watchedIn } from '../plan/model/heal
 import type { MetricGate } from '../plan/model/plan';
 import { settle } from '../plan/model/messages';
 import { Back, causeOf, failed } from './failure';
+import { interruptible } from './interruptible';
 import type { Run } from './run';
 import { nowIso } from './run';
 
@@ -143,20 +144,24 @@ export async function metricGate(run: Run, name: string, gates: readonly MetricG
   run.show('waiting');
   try {
     for (;;) {
-      const result = await run.work(() =>
-        run.ask(
-          'watch',
-          {
-            database: s.database,
-            migration: s.name,
-            purpose: 'gate',
-            conditions,
-            states: s.conditions,
-            baselines: s.baselines,
-            maxMs: s.settings.watchMs,
-          },
-          `gate ${name}: ${conditions.map((c) => c.name).join(', ')}`,
-        ),
+      const result = await interruptible(
+        run,
+        () =>
+          run.ask(
+            'watch',
+            {
+              database: s.database,
+              migration: s.name,
+              purpose: 'gate',
+              conditions,
+              states: s.conditions,
+              baselines: s.baselines,
+              maxMs: s.settings.watchMs,
+            },
+            `gate ${name}: ${conditions.map((c) => c.name).join(', ')}`,
+          ),
+        null,
+        false,
       );
       if (result === 'closed') continue;
       take(run, result);
