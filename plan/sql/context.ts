@@ -9,7 +9,7 @@ import { describeRun } from './describe';
 import { makeNames } from './names';
 import { Overlay } from './overlay';
 import type { ErrorCode, ProblemFields, Where } from '../model/errors';
-import type { Catalog, Column, Index, Table } from '../model/catalog';
+import type { Catalog, Index } from '../model/catalog';
 import type { SchemaMigrationPlan } from '../model/plan';
 import type {
   Dependent,
@@ -245,5 +245,3 @@ function finish(draft: StepDraft & { readonly of: Statement }, id: string): Step
     undo,
   };
 }
-
-export type { Column, Table };

@@ -2,10 +2,10 @@
  * ADD COLUMN. What Postgres does without reading the table is sent as it is; the rest is taken apart: the bare column first (with its
  * default for new rows), old rows filled in batches, then NOT NULL, UNIQUE, CHECK and REFERENCES each in its own safe way.
  */
-import { as, expressionSql, sqlOf, stringNode, typeText } from '../ast';
+import { as, expressionSql, sqlOf, typeText } from '../ast';
 import { isNull, isVolatile } from '../volatility';
-import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
-import { ident, relation, shownRelation } from '../../model/quote';
+import { batchesOf, brief, plannedLock, risk } from '../figures';
+import { ident, shownRelation } from '../../model/quote';
 import { chooseConstraintName } from '../indexNames';
 import { newColumn } from '../overlay';
 import {
@@ -19,56 +19,15 @@ import {
   transaction,
   withRows,
 } from './shared';
+import { domainWithRules, planDomain, planGenerated } from './addRewriting';
+import { columnParts } from './columnParts';
 import { planConstraint } from './constraints';
 import { planNotNull } from './setNotNull';
 import { isSerial, planIdentity, planSerial } from './serial';
 import type { AlterTableCmd, AlterTableStmt, ColumnDef, Constraint as ConstraintNode, Node } from 'libpg-query';
 import type { Column, Table } from '../../model/catalog';
 import type { PlanContext } from '../context';
-
-/** The parts of a column definition, constraint attributes (DEFERRABLE ...) merged into the constraint that they follow. */
-export interface ColumnParts {
-  readonly def: ColumnDef;
-  readonly default: Node | null;
-  readonly notNull: ConstraintNode | null;
-  readonly generated: ConstraintNode | null;
-  readonly identity: ConstraintNode | null;
-  /** CHECK, UNIQUE, PRIMARY KEY, REFERENCES in the form of table constraints. */
-  readonly constraints: readonly ConstraintNode[];
-}
-
-export function columnParts(def: ColumnDef): ColumnParts {
-  const merged: ConstraintNode[] = [];
-  for (const node of (def.constraints ?? []).flatMap((n) => as(n, 'Constraint') ?? [])) {
-    const last = merged.at(-1);
-    if (!last || !node.contype?.startsWith('CONSTR_ATTR_')) merged.push({ ...node });
-    else if (node.contype === 'CONSTR_ATTR_DEFERRABLE') merged[merged.length - 1] = { ...last, deferrable: true };
-    else if (node.contype === 'CONSTR_ATTR_DEFERRED')
-      merged[merged.length - 1] = { ...last, deferrable: true, initdeferred: true };
-    else if (node.contype === 'CONSTR_ATTR_NOT_ENFORCED') {
-      const { is_enforced: _e, initially_valid: _v, ...rest } = last;
-      merged[merged.length - 1] = { ...rest, skip_validation: true };
-    }
-  }
-  const name = def.colname ?? '';
-  const find = (type: ConstraintNode['contype']): ConstraintNode | null =>
-    merged.find((c) => c.contype === type) ?? null;
-  const tableForm = (c: ConstraintNode): ConstraintNode => {
-    if (c.contype === 'CONSTR_FOREIGN') return { ...c, fk_attrs: [stringNode(name)] };
-    if (c.contype === 'CONSTR_CHECK') return c;
-    return { ...c, keys: [stringNode(name)] };
-  };
-  return {
-    def,
-    default: find('CONSTR_DEFAULT')?.raw_expr ?? null,
-    notNull: find('CONSTR_NOTNULL'),
-    generated: find('CONSTR_GENERATED'),
-    identity: find('CONSTR_IDENTITY'),
-    constraints: merged
-      .filter((c) => ['CONSTR_CHECK', 'CONSTR_UNIQUE', 'CONSTR_PRIMARY', 'CONSTR_FOREIGN'].includes(c.contype ?? ''))
-      .map(tableForm),
-  };
-}
+import type { ColumnParts } from './columnParts';
 
 export function planAddColumn(ctx: PlanContext, table: Table, statement: AlterTableStmt, command: AlterTableCmd): void {
   const def = as(command.def, 'ColumnDef');
@@ -178,7 +137,7 @@ function columnOf(ctx: PlanContext, table: Table, parts: ColumnParts): Column {
   };
 }
 
-function addAsIs(
+export function addAsIs(
   ctx: PlanContext,
   table: Table,
   column: Column,
@@ -294,77 +253,3 @@ export function addFill(ctx: PlanContext, table: Table, name: string, _value: No
       own: true,
     });
 }
-
-/** A stored generated column cannot be attached later; a virtual one (18) is computed when read. */
-function planGenerated(ctx: PlanContext, table: Table, column: Column, parts: ColumnParts, sql: string): void {
-  const stored = parts.generated?.generated_kind !== 'v';
-  const bare = parts.constraints.length === 0 && parts.notNull === null;
-  const added: Column = { ...column, generated: stored ? 'stored' : 'virtual' };
-  if (!stored && bare) return addAsIs(ctx, table, added, sql);
-  if (!stored || isSmall(table))
-    return stored ? rewriteAsIs(ctx, table, added, sql) : virtualTakenApart(ctx, table, added, parts);
-  const go = ctx.refuse({
-    rule: 'generated_stored',
-    message: `a STORED generated column rewrites ${shownRelation(table)} while nobody can read or write it`,
-    alternative:
-      ctx.catalog.serverVersion >= 180000
-        ? 'make it VIRTUAL (Postgres 18), or add a plain column, keep it by a trigger and fill it with UPDATE'
-        : 'add a plain column, keep it by a trigger and fill it with UPDATE, or index the expression',
-    relation: shownRelation(table),
-  });
-  if (go) rewriteAsIs(ctx, table, added, sql);
-}
-
-function virtualTakenApart(ctx: PlanContext, table: Table, column: Column, parts: ColumnParts): void {
-  const { constraints, ...rest } = parts.def;
-  const keep = (constraints ?? []).filter((n) => as(n, 'Constraint')?.contype === 'CONSTR_GENERATED');
-  addAsIs(
-    ctx,
-    table,
-    column,
-    columnCommand(table, { subtype: 'AT_AddColumn', def: { ColumnDef: { ...rest, constraints: keep } } }),
-  );
-  finishColumn(ctx, table, parts, { filled: false, notNullDone: false });
-}
-
-function domainWithRules(ctx: PlanContext, def: ColumnDef): boolean {
-  const type = def.typeName ? typeText(def.typeName) : null;
-  if (!type || type.array) return false;
-  return ctx.catalog.types.some(
-    (t) =>
-      t.kind === 'domain' &&
-      t.name === type.name &&
-      (type.schema === null || t.schema === type.schema) &&
-      (t.hasConstraints || t.notNull),
-  );
-}
-
-function planDomain(ctx: PlanContext, table: Table, column: Column, sql: string): void {
-  const go =
-    isSmall(table) ||
-    ctx.refuse({
-      rule: 'domain_constraint',
-      message: `${column.type} is a domain with constraints: adding ${columnLabel(table, column.name)} rewrites the table while nobody can read or write it`,
-      alternative: "use the domain's base type and add its constraint as a CHECK",
-      relation: shownRelation(table),
-    });
-  if (go) rewriteAsIs(ctx, table, column, sql);
-}
-
-/** Small, or allowed by name. */
-export function rewriteAsIs(ctx: PlanContext, table: Table, column: Column, sql: string): void {
-  ctx.add({
-    phase: 'expand',
-    action: 'add_column',
-    title: `add column ${columnLabel(table, column.name)} (${column.type}), rewriting the ${isSmall(table) ? 'small ' : ''}table`,
-    run: transaction([sql], { lockFirst: [lockTarget(table, 'ACCESS EXCLUSIVE')] }),
-    undo: [transaction([dropColumnSql(table, column.name)])],
-    locks: locksOf(ctx, table, 'ACCESS EXCLUSIVE', 'rewrite'),
-    work: 'rewrite',
-    estimate: batchesOf(table),
-    risk: risk({ downtime: isSmall(table) ? 'low' : 'high' }),
-  });
-  ctx.overlay.addColumn(table, column);
-}
-
-export { relation };

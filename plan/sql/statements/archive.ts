@@ -4,7 +4,6 @@ import { clip } from '../names';
 import { ident } from '../../model/quote';
 import { brief, risk } from '../figures';
 import { transaction } from './shared';
-import type { Table } from '../../model/catalog';
 import type { ArchiveRun, RelationName } from '../../model/steps';
 import type { PlanContext } from '../context';
 
@@ -57,5 +56,3 @@ function ensureSchema(ctx: PlanContext, schema: string): void {
   });
   ctx.asked(`+ schema ${schema}`);
 }
-
-export type { Table };

@@ -3,7 +3,7 @@
  * in plan/sql/shadow). Keeps true: "without reading it" is decided by exact rules; what is not certain gets the shadow.
  */
 import { as, columnNames, expressionSql, typeText } from '../ast';
-import { batchesOf, brief, isSmall, risk } from '../figures';
+import { brief, isSmall, risk } from '../figures';
 import { Overlay } from '../overlay';
 import { ident, literal, shownRelation } from '../../model/quote';
 import { planTypeChange } from '../shadow';
@@ -260,5 +260,3 @@ function narrow(ctx: PlanContext, table: Table, column: Column, change: Change):
     }),
   ];
 }
-
-export { batchesOf };

@@ -5,7 +5,6 @@
 import { as, expressionSql } from '../ast';
 import { brief, risk } from '../figures';
 import { ident, literal, shownRelation } from '../../model/quote';
-import { columnCommand } from './addColumn';
 import { restoreNotNull } from './restore';
 import { alter, columnExists, columnLabel, commandSql, guarded, lockTarget, locksOf, transaction } from './shared';
 import type { AlterTableCmd, AlterTableStmt } from 'libpg-query';
@@ -155,5 +154,3 @@ function optionsBack(column: Column, command: AlterTableCmd): string {
   ];
   return actions.join(', ') || `ALTER COLUMN ${ident(column.name)} SET STATISTICS ${column.statisticsTarget ?? -1}`;
 }
-
-export { columnCommand };

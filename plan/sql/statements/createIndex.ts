@@ -2,8 +2,7 @@
  * CREATE INDEX in all its forms, always CONCURRENTLY and always named, so that an invalid leftover of a killed build is known by its name
  * and table. IF NOT EXISTS is never trusted: what is there is compared.
  */
-import { as, expressionSql, rewrite, sameTree, sqlOf, walk } from '../ast';
-import { parseSync } from 'libpg-query';
+import { as, expressionSql, sqlOf, walk } from '../ast';
 import { brief, buildOf, plannedLock, risk, scanOf } from '../figures';
 import { chooseIndexName, hasExpression } from '../indexNames';
 import { ident, relation, shownRelation } from '../../model/quote';
@@ -19,6 +18,7 @@ import {
   sized,
   transaction,
 } from './shared';
+import { sameIndex } from './sameIndex';
 import { planPartitionedIndex } from './partitionedIndex';
 import type { IndexElem, IndexStmt, Node } from 'libpg-query';
 import type { Index, Table } from '../../model/catalog';
@@ -73,37 +73,6 @@ export function indexOf(statement: IndexStmt, table: Table, name: string): Index
     predicate: statement.whereClause ? expressionSql(statement.whereClause) : null,
     tablespace: statement.tableSpace ?? null,
   });
-}
-
-/** Trees without names, casts and defaults that pg_get_indexdef() leaves out or adds. */
-function essence(statement: IndexStmt): unknown {
-  const { idxname: _n, if_not_exists: _i, concurrent: _c, relation: _r, tableSpace: _t, ...rest } = statement;
-  let tree: unknown = { ...rest, accessMethod: statement.accessMethod ?? 'btree' };
-  const stripCasts = (value: unknown): unknown => {
-    if (Array.isArray(value)) return value.map(stripCasts);
-    if (typeof value !== 'object' || value === null) return value;
-    const cast = (value as { TypeCast?: { arg?: unknown } }).TypeCast;
-    if (cast) return stripCasts(cast.arg);
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, stripCasts(v)]));
-  };
-  tree = stripCasts(tree);
-  return rewrite(tree, (kind, fields) => {
-    if (kind !== 'IndexElem') return undefined;
-    const { ordering, nulls_ordering: nulls, ...element } = fields;
-    const down = ordering === 'SORTBY_DESC';
-    const first = nulls === 'SORTBY_NULLS_FIRST' || (down && nulls !== 'SORTBY_NULLS_LAST');
-    return { ...element, down, first };
-  });
-}
-
-/** Is the index that is there the one that is asked for? */
-export function sameIndex(existing: Index, asked: IndexStmt): boolean {
-  try {
-    const there = as(parseSync(existing.definition).stmts?.[0]?.stmt, 'IndexStmt');
-    return there !== null && sameTree(essence(there), essence(asked));
-  } catch {
-    return false;
-  }
 }
 
 export function planCreateIndex(ctx: PlanContext, statement: IndexStmt): void {

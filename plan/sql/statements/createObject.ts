@@ -2,7 +2,7 @@
  * CREATE of things that nobody waits for: as they are; the way back drops them. CREATE OR REPLACE keeps the old definition as a hidden
  * copy until the hold ends, and the way back puts it back under the same object, so that what depends on it never notices.
  */
-import { as, kindOf, nameOf, sqlOf, strings } from '../ast';
+import { as, kindOf, nameOf, sqlOf } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { ident, literal, relation, shown, shownRelation } from '../../model/quote';
 import { newTable } from '../overlay';
@@ -263,4 +263,4 @@ function dropAfterHold(ctx: PlanContext, what: string, drop: string): void {
   ctx.keepsOld();
 }
 
-export { dropAfterHold, strings };
+export { dropAfterHold };

@@ -6,7 +6,7 @@ import { as, expressionSql, sqlOf, typeText } from '../ast';
 import { batchesOf, brief, isSmall, plannedLock, risk, rowsOf } from '../figures';
 import { relation, shown, shownRelation } from '../../model/quote';
 import { newColumn, newTable } from '../overlay';
-import { columnParts } from './addColumn';
+import { columnParts } from './columnParts';
 import { batchSource } from './insert';
 import { bareName, batchKey, lockTarget, newConstraint, newIndex, sized, transaction } from './shared';
 import type { Constraint as ConstraintNode, CreateStmt, CreateTableAsStmt, Node } from 'libpg-query';

@@ -3,7 +3,7 @@
  * make their inserts fail, and the hold watches; cleanup archives it if asked and drops it. Never CASCADE: what needs it is named.
  */
 import { brief, isSmall, plannedLock, risk } from '../figures';
-import { ident, literal, relation, shown, shownRelation } from '../../model/quote';
+import { ident, literal, shown, shownRelation } from '../../model/quote';
 import { archiveTarget } from './archive';
 import { dependentsOf } from './dependents';
 import { dropIndexStep } from './dropIndex';
@@ -249,5 +249,3 @@ function cleanup(ctx: PlanContext, table: Table, column: Column, hidden: string)
     risk: risk({ dataLoss: isSmall(table) ? 'medium' : 'high', rollback: 'high' }),
   });
 }
-
-export { relation };

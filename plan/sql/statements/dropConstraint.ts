@@ -3,10 +3,10 @@
  * and validated. UNIQUE and PRIMARY KEY go in contract with their index, which the way back builds concurrently before attaching it.
  */
 import { brief, isSmall, plannedLock, risk } from '../figures';
-import { ident, relation, shown, shownRelation } from '../../model/quote';
+import { ident, shown, shownRelation } from '../../model/quote';
 import { addBack } from './keys';
 import { restoreConstraint, restoreNotNull } from './restore';
-import { alter, bareName, commandSql, lockTarget, locksOf, transaction } from './shared';
+import { alter, commandSql, lockTarget, locksOf, transaction } from './shared';
 import type { AlterTableCmd, AlterTableStmt } from 'libpg-query';
 import type { Constraint, Table } from '../../model/catalog';
 import type { StepRun } from '../../model/steps';
@@ -102,5 +102,3 @@ export function wayBack(ctx: PlanContext, table: Table, constraint: Constraint):
     return addBack(table, constraint, index);
   return restoreConstraint(table, constraint);
 }
-
-export { bareName, relation };

@@ -2,7 +2,7 @@
 import { nameOf } from '../ast';
 import { as } from '../ast';
 import { brief, buildOf, plannedLock, risk } from '../figures';
-import { ident, relation, shown, shownRelation } from '../../model/quote';
+import { relation, shown, shownRelation } from '../../model/quote';
 import { buildBack, indexExtras } from './keys';
 import { lockTarget, transaction } from './shared';
 import type { DropStmt } from 'libpg-query';
@@ -139,5 +139,3 @@ function dropPartitioned(ctx: PlanContext, table: Table, index: Index): void {
     risk: risk({ rollback: 'medium' }),
   });
 }
-
-export { ident };

@@ -1,7 +1,7 @@
 /** GRANT, REVOKE and COMMENT: as they are. The way back is read from the catalogue: only what changes is changed back. */
-import { as, nameOf, sqlOf, strings } from '../ast';
+import { as, sqlOf, strings } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
-import { ident, literal, relation, shown, shownRelation } from '../../model/quote';
+import { ident, relation, shownRelation } from '../../model/quote';
 import { parseAcl } from '../shadow/acl';
 import { refuseAsWritten } from './refused';
 import { guarded, relationExists, transaction, withoutWayBack } from './shared';
@@ -206,5 +206,3 @@ export function planComment(ctx: PlanContext, statement: CommentStmt): void {
   // Without the comment's own text.
   ctx.asked(`~ comments: ${ctx.statement.text.replace(/\s+/g, ' ').replace(/ IS .*$/i, '')}`);
 }
-
-export { literal, nameOf, shown };

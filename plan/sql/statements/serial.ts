@@ -5,24 +5,14 @@
 import { as, sqlOf } from '../ast';
 import { brief, risk } from '../figures';
 import { postgresName } from '../names';
-import { ident, literal, relation, shownRelation } from '../../model/quote';
+import { ident, literal, relation } from '../../model/quote';
 import { addBare, addFill, columnCommand, finishColumn } from './addColumn';
-import {
-  both,
-  columnIsIdentity,
-  columnLabel,
-  guarded,
-  lockTarget,
-  locksOf,
-  not,
-  relationExists,
-  transaction,
-} from './shared';
+import { both, columnIsIdentity, columnLabel, lockTarget, locksOf, not, relationExists, transaction } from './shared';
 import type { ColumnDef, Constraint as ConstraintNode, Node, TypeName } from 'libpg-query';
 import type { Column, Table } from '../../model/catalog';
 import type { RelationName } from '../../model/steps';
 import type { PlanContext } from '../context';
-import type { ColumnParts } from './addColumn';
+import type { ColumnParts } from './columnParts';
 
 const SERIAL: Readonly<Record<string, 'smallint' | 'integer' | 'bigint'>> = {
   smallserial: 'smallint',
@@ -172,5 +162,3 @@ function attachIdentity(
   });
   ctx.overlay.changeColumn(table, column.name, { identity: identity.generated_when === 'a' ? 'always' : 'by default' });
 }
-
-export { guarded, shownRelation };
