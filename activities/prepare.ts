@@ -184,7 +184,13 @@ async function claimedBefore(session: Session, name: string, tools: Tools): Prom
 
 /** Before planning: against a database that has the change already, the planner would only say that things exist. */
 async function refuseUsedName(session: Session, given: SchemaMigrationPlan, tools: Tools): Promise<void> {
-  if ((await installedVersion(session)) === null) return;
+  if ((await installedVersion(session)) === null) {
+    // Asked of the claim otherwise; here it would install the schema only to refuse.
+    if (given.dependsOn.length === 0 || given.mode === 'dry-run') return;
+    throw new Problem('DependencyMissing', `${given.name} depends on ${given.dependsOn.join(', ')} (never run)`, {
+      details: { missing: given.dependsOn.map((name) => ({ name, status: null })) },
+    });
+  }
   const row = await findMigration(session, given.name);
   // Its own: an attempt that died between the claim and the stored plan.
   if (await isMine(row, tools)) return;

@@ -57,6 +57,7 @@ beforeAll(async () => {
     return poor.toString();
   };
   urls['app'] = database.url;
+  urls['fresh'] = own.url;
   urls['poor'] = asPoor(own.url);
   urls['stranger'] = asPoor(database.url);
   urls['gone'] = `postgres://ann:${PASSWORD}@127.0.0.1:9/shop`;
@@ -212,6 +213,13 @@ describe('what the plan says', () => {
 });
 
 describe('what the database says', () => {
+  test('a run that is refused does not even leave schema pgshift', async () => {
+    const refused = [{ sql: 'ALTER TABEL x' }, { sql: 'VACUUM FULL payment' }, { sql: ADD, dependsOn: ['not_there'] }];
+    const endings = await Promise.all(refused.map((plan) => end({ database: 'fresh', ...plan })));
+    expect(endings.map(({ type }) => type)).toEqual(['SqlSyntax', 'Refused', 'DependencyMissing']);
+    expect(await own.query(`SELECT to_regnamespace('pgshift') AS schema`)).toEqual([{ schema: null }]);
+  });
+
   test('a server that does not answer: exit 4 and the address without the password; the run says so and ends', async () => {
     const path = file('gone.yaml', `kind: schema-migration\nname: gone\ndatabase: gone\nsql: ${ADD}\n`);
     const result = await cli(['plan', path]);
