@@ -13,8 +13,8 @@ export interface Scenario {
 }
 
 const shop = (rows: number) => `
-  CREATE TABLE customer (customer_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL, country text);
-  INSERT INTO customer (email, country) SELECT 'c' || i || '@example.org', (ARRAY['de','fr','it',NULL])[1 + i % 4] FROM generate_series(1, 500) i;
+  CREATE TABLE customer (customer_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL, country text, phone text);
+  INSERT INTO customer (email, country, phone) SELECT 'c' || i || '@example.org', (ARRAY['de','fr','it',NULL])[1 + i % 4], '+49 ' || i FROM generate_series(1, 500) i;
   CREATE TABLE store (store_id smallint PRIMARY KEY, city text NOT NULL);
   INSERT INTO store SELECT i, 'city ' || i FROM generate_series(1, 5) i;
   CREATE TABLE payment (
@@ -54,12 +54,11 @@ ALTER TABLE payment ADD CONSTRAINT payment_reference_key UNIQUE (reference);
 ALTER TABLE payment ADD CONSTRAINT payment_note_short CHECK (length(note) < 100);
 ALTER TABLE customer ADD COLUMN tier text NOT NULL DEFAULT 'basic';
 UPDATE customer SET country = 'xx' WHERE country IS NULL;
-ALTER TABLE customer ALTER COLUMN country SET NOT NULL;
+ALTER TABLE customer ALTER COLUMN phone SET NOT NULL;
 CREATE INDEX payment_paid_at ON payment (paid_at);
 DROP INDEX payment_customer;
 DROP TABLE legacy;`,
     archive: { to: 'pgshift' },
-    transforms: { 'customer.country': { up: "COALESCE(country, 'xx')" } },
     throttle: { batch: { target: '100ms', min: 500, max: 2000 }, every: '100ms' },
     lockTimeout: '200ms',
     hold: '10m',
