@@ -75,8 +75,7 @@ export class Run {
   show(status?: RunStatus): void {
     const s = this.state;
     if (status !== undefined) s.status = status;
-    const stopped =
-      s.inbox.paused !== null && (s.status === 'running' || s.status === 'waiting' || s.status === 'holding');
+    const stopped = this.isPaused() && ['running', 'waiting', 'holding'].includes(s.status);
     if (stopped) s.status = 'paused';
     s.updatedAt = nowIso();
     this.details();

@@ -57,6 +57,7 @@ test('failures are counted, pause waits for a person, alert does nothing', async
   });
   await until(handle, (s) => s.status === 'waiting');
   await set(9);
+  await until(handle, (s) => s.status === 'paused');
   await send(handle, 'approve', { by: 'ann' });
   const paused = await until(handle, (s) => s.waitingFor?.type === 'health');
   expect(paused).toMatchObject({ status: 'paused' });
