@@ -1,7 +1,7 @@
 /** Where the plan's `archive` keeps what is dropped: a schema (one table for each thing) or a directory for pg_dump. */
 import { createHash } from 'node:crypto';
 import { clip } from '../names';
-import { ident } from '../../model/quote';
+import { ident, literal } from '../../model/quote';
 import { brief, risk } from '../figures';
 import { transaction } from './shared';
 import type { ArchiveRun, RelationName } from '../../model/steps';
@@ -36,10 +36,14 @@ export function archiveTableOf(ctx: PlanContext, table: RelationName, what: stri
   return to && 'table' in to ? to.table : null;
 }
 
-/** Made once, first in expand, when it is not there. */
+/** Another change may keep its own rows there by now: then the schema stays. */
+const dropWhenEmpty = (schema: string): string =>
+  `DO ${literal(`BEGIN DROP SCHEMA IF EXISTS ${ident(schema)}; EXCEPTION WHEN dependent_objects_still_exist THEN NULL; END`).trimStart()}`;
+
+/** Made once, first in expand, when it is not there. Our own schema is there whenever a step runs, and is never ours to drop. */
 function ensureSchema(ctx: PlanContext, schema: string): void {
   const key = `archive schema ${schema}`;
-  if (ctx.catalog.schemas.includes(schema) || ctx.shared.has(key)) return;
+  if (schema === 'pgshift' || ctx.catalog.schemas.includes(schema) || ctx.shared.has(key)) return;
   ctx.shared.set(key, true);
   ctx.add({
     phase: 'expand',
@@ -47,7 +51,7 @@ function ensureSchema(ctx: PlanContext, schema: string): void {
     action: 'create_schema',
     title: `create schema ${schema} for the archive`,
     run: transaction([`CREATE SCHEMA IF NOT EXISTS ${ident(schema)}`]),
-    undo: [transaction([`DROP SCHEMA IF EXISTS ${ident(schema)}`])],
+    undo: [transaction([dropWhenEmpty(schema)])],
     locks: [],
     work: 'metadata',
     estimate: brief(),
