@@ -140,12 +140,11 @@ test('no history, log, error, answer or attribute holds the password or a row va
     }),
   ).toBe('TransformFailed');
   // Postgres quotes the row in DETAIL of the first and the value in the message of the second.
-  const check = await run('check', { sql: `ALTER TABLE person ADD CONSTRAINT person_few CHECK (salary < 5)` });
-  expect(check).not.toBe('completed');
+  const refused = { sql: 'UPDATE person SET salary = NULL WHERE id > 1900', archive: { to: 'pgshift' }, ...backfill };
+  expect(await run('refused', refused)).toBe('StepFailed');
+  const allow = ['do_block', 'no_way_back'].map((rule) => ({ rule, reason: 'test' }));
   const raised = `DO $$ BEGIN PERFORM email::int FROM person; END $$`;
-  expect(await run('raised', { sql: raised, allow: [{ rule: 'not_understood', reason: 'test' }] })).not.toBe(
-    'completed',
-  );
+  expect(await run('raised', { sql: raised, allow })).toBe('StepFailed');
   const health = [
     { name: 'top', source: 'sql', query: 'SELECT max(salary) FROM person', failWhen: 'value >', interval: '1s' },
   ];
@@ -190,7 +189,7 @@ test('no history, log, error, answer or attribute holds the password or a row va
   await cli(['plan', plan]);
   await cli(['plan', plan, '--database', 'gone']);
   await cli(['list']);
-  for (const name of ['whole', 'unique', 'transform', 'check']) await cli(['report', `${taskQueue}/${name}`]);
+  for (const name of ['whole', 'unique', 'transform', 'refused']) await cli(['report', `${taskQueue}/${name}`]);
   seen.set('log of the worker', readFileSync(process.env.PGSHIFT_TEST_LOG ?? '', 'utf8'));
   seen.set('pgshift.migration_log', JSON.stringify(await database.query('SELECT * FROM pgshift.migration_log')));
   seen.set('pgshift.steps', JSON.stringify(await database.query('SELECT status, result FROM pgshift.steps')));
