@@ -20,6 +20,7 @@ export class Overlay {
   private readonly made = new Set<string>();
   private readonly filled = new Set<string>();
   private readonly changedRows = new Set<string>();
+  private readonly madeNames = new Set<string>();
   private readonly goneNames = new Map<string, string>();
 
   constructor(
@@ -107,6 +108,12 @@ export class Overlay {
     return this.isNew(name) && !this.filled.has(key(name));
   }
 
+  /** Were these columns there before the plan? Preflight can only ask about those. */
+  wasThere(name: RelationName, columns: readonly string[]): boolean {
+    const before = this.base.tables.find((t) => t.schema === name.schema && t.name === name.name);
+    return before !== undefined && columns.every((c) => before.columns.some((k) => k.name === c));
+  }
+
   /** Rows of this table are changed by an earlier statement: counts taken before the run say nothing about it. */
   rowsChange(name: RelationName): boolean {
     return this.changedRows.has(key(name));
@@ -120,6 +127,15 @@ export class Overlay {
   create(table: Table): void {
     this.tables.set(key(table), table);
     this.made.add(key(table));
+  }
+
+  /** Functions, types, schemas and the like that this plan makes, by their bare name. */
+  noteObject(name: string): void {
+    this.madeNames.add(name);
+  }
+
+  madeObject(name: string): boolean {
+    return this.madeNames.has(name);
   }
 
   /** `because` is said when a later statement still names it. */

@@ -19,11 +19,15 @@ const STEADY = new Set(
 );
 
 /** Volatility of every function called, worst first. Operators and casts of built-in types are never volatile. */
-export function isVolatile(expression: Node | null, catalog: Catalog): boolean {
+export function isVolatile(
+  expression: Node | null,
+  catalog: Catalog,
+  subQueries: 'volatile' | 'steady' = 'volatile',
+): boolean {
   if (!expression) return false;
   let found = false;
   walk(expression, (kind, fields) => {
-    if (kind === 'SubLink') found = true;
+    if (kind === 'SubLink' && subQueries === 'volatile') found = true;
     if (kind === 'FuncCall') {
       const parts = strings(fields.funcname as Node[]);
       if (functionIsVolatile(parts, catalog)) found = true;
@@ -39,6 +43,17 @@ function functionIsVolatile(parts: readonly string[], catalog: Catalog): boolean
   const known = catalog.functions.filter((f) => f.name === name && (schema === null || f.schema === schema));
   if (known.length > 0) return known.some((f) => f.volatility === 'volatile');
   return !((schema === null || schema === 'pg_catalog') && STEADY.has(name));
+}
+
+/** Does the catalogue know every function that is called? One that this plan makes cannot be called by preflight. */
+export function callsKnown(expression: Node | undefined, catalog: Catalog): boolean {
+  let known = true;
+  walk(expression, (kind, fields) => {
+    if (kind !== 'FuncCall') return;
+    const name = strings(fields.funcname as Node[]).at(-1);
+    if (!catalog.functions.some((f) => f.name === name)) known = false;
+  });
+  return known;
 }
 
 /** A constant, possibly signed or cast: true, 0, 'x'::text, NULL, ARRAY of such. */

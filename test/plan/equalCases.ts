@@ -287,4 +287,23 @@ export const CASES: readonly EqualCase[] = [
     big: true,
     sql: 'ALTER TABLE event ADD COLUMN u uuid NOT NULL DEFAULT gen_random_uuid(), ALTER kind SET NOT NULL, ADD CHECK (id > 0)',
   },
+  {
+    name: 'settings of things that the plan makes',
+    sql: "CREATE TYPE mood AS ENUM ('a'); COMMENT ON TYPE mood IS 'm'; CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMENT ON FUNCTION g() IS 'x'; REVOKE ALL ON FUNCTION g() FROM PUBLIC; CREATE SCHEMA extra; GRANT USAGE ON SCHEMA extra TO PUBLIC; CREATE SEQUENCE s; GRANT USAGE ON SEQUENCE s TO PUBLIC",
+  },
+  {
+    name: 'names that Postgres chooses',
+    sql: `CREATE INDEX ON customer ((CASE WHEN id > 3 THEN 'a' ELSE name END), (name || email), (score::int), coalesce(email, name), greatest(id, 1), (id IS NULL), ((email COLLATE "C")), (nullif(id, 1))); CREATE INDEX ON customer (note) INCLUDE (score, email); CREATE INDEX ON customer (lower(name), lower(email)); CREATE INDEX ON customer (note); CREATE INDEX ON customer (note); ALTER TABLE customer ADD UNIQUE (id, email), ADD CHECK (id > 0 AND id < 9999), ADD CHECK (id > 0), ADD CHECK (id <> score), ADD FOREIGN KEY (city_id) REFERENCES city, ADD FOREIGN KEY (city_id) REFERENCES city`,
+  },
+  {
+    name: 'constraints in every shape',
+    from: 18,
+    sql: 'ALTER TABLE customer ADD CONSTRAINT g FOREIGN KEY (city_id) REFERENCES city NOT ENFORCED, ADD CONSTRAINT h CHECK (id > 0) NOT ENFORCED, ADD CONSTRAINT i CHECK (id > 0) NO INHERIT, ADD CONSTRAINT j NOT NULL email, ADD CONSTRAINT k CHECK (id > 5) NOT VALID, ADD CONSTRAINT l UNIQUE NULLS NOT DISTINCT (email, name) INCLUDE (score) WITH (fillfactor = 70) DEFERRABLE INITIALLY DEFERRED, ADD CONSTRAINT m FOREIGN KEY (city_id) REFERENCES city (id) MATCH FULL ON DELETE SET NULL (city_id) DEFERRABLE',
+  },
+  {
+    name: 'added, mapped, required and indexed',
+    sql: 'ALTER TABLE customer ADD COLUMN level int; UPDATE customer SET level = CASE WHEN score > 1 THEN 2 ELSE 1 END; ALTER TABLE customer ALTER COLUMN level SET NOT NULL; CREATE INDEX ON customer (level)',
+    values: 'change',
+    rows: 'SELECT id, level FROM customer ORDER BY 1',
+  },
 ];

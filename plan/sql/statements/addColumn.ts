@@ -38,7 +38,7 @@ export function planAddColumn(ctx: PlanContext, table: Table, statement: AlterTa
   const column = columnOf(ctx, table, parts);
   const sql = commandSql(ctx, statement, command);
   ctx.asked(`+ column ${columnLabel(table, name)}`);
-  if (ctx.overlay.isEmpty(table)) return addAsIs(ctx, table, column, sql);
+  if (ctx.overlay.isNew(table)) return addAsIs(ctx, table, column, sql);
   if (parts.generated) return planGenerated(ctx, table, column, parts, sql);
   if (domainWithRules(ctx, def)) return planDomain(ctx, table, column, sql);
   if (isSerial(def)) return planSerial(ctx, table, column, parts);
@@ -104,6 +104,15 @@ function requiredWithoutValue(ctx: PlanContext, table: Table, column: Column): v
 
 function exists(ctx: PlanContext, table: Table, def: ColumnDef, ifNotExists: boolean): boolean {
   const there = table.columns.find((c) => c.name === def.colname);
+  if (!there && !ctx.overlay.isNew(table) && ctx.overlay.wasThere(table, [def.colname ?? ''])) {
+    ctx.refuse({
+      rule: 'separate_migration',
+      message: `${columnLabel(table, def.colname ?? '')} is dropped by an earlier statement, which is done in contract`,
+      alternative: 'add it in a migration that depends on this one, or under another name',
+      relation: shownRelation(table),
+    });
+    return true;
+  }
   if (!there || !def.typeName) return false;
   const same = there.type === typeText(def.typeName).text;
   const label = columnLabel(table, there.name);

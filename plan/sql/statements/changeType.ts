@@ -163,7 +163,7 @@ export function planChangeType(
   const change = def ? changeOf(def) : null;
   if (!def || !change) return;
   const sql = commandSql(ctx, statement, command);
-  if (ctx.overlay.isEmpty(table)) return relabel(ctx, table, column, change, sql, []);
+  if (ctx.overlay.isNew(table)) return relabel(ctx, table, column, change, sql, []);
   if (
     column.type === change.newType &&
     change.using === null &&

@@ -6,6 +6,7 @@ import { ident, relation, shown, shownRelation } from '../../model/quote';
 import { bareName, batchKey, columnLabel, columnsIn, withRows } from './shared';
 import { transformOf, upExpression } from './setNotNull';
 import { addNotValid, leftToTypeChange } from './notValid';
+import { callsKnown } from '../volatility';
 import type { Constraint as ConstraintNode } from 'libpg-query';
 import type { Table } from '../../model/catalog';
 import type { PlanContext } from '../context';
@@ -28,7 +29,9 @@ export function planCheck(ctx: PlanContext, table: Table, node: ConstraintNode, 
     (column) => transformOf(ctx, table, column)?.up !== undefined && ctx.retyped(table, column) === null,
   );
   const skip = (node.skip_validation ?? false) || !(node.is_enforced ?? false);
-  if (mended.length === 0 && !skip && !options.fresh && !ctx.overlay.rowsChange(table) && !ctx.overlay.isNew(table))
+  const askable =
+    ctx.overlay.wasThere(table, columns) && !ctx.overlay.rowsChange(table) && callsKnown(node.raw_expr, ctx.catalog);
+  if (mended.length === 0 && !skip && !options.fresh && askable)
     ctx.preCheck({
       count: `SELECT count(*) FROM ${relation(table)} AS t WHERE ${refusedRows}`,
       code: 'TransformMissing',

@@ -42,7 +42,7 @@ export function planAddConstraint(
     });
     return;
   }
-  if (ctx.overlay.isEmpty(table)) return asIs(ctx, table, node, commandSql(ctx, statement, command));
+  if (ctx.overlay.isNew(table)) return asIs(ctx, table, node, commandSql(ctx, statement, command));
   planConstraint(ctx, table, node, TOGETHER);
 }
 

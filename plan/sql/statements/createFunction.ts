@@ -64,6 +64,7 @@ export function planCreateFunction(ctx: PlanContext, statement: CreateFunctionSt
     estimate: brief(),
     risk: risk({ rollback: known ? 'medium' : 'low' }),
   });
+  if (!known) ctx.overlay.noteObject(name.name);
   if (known) dropAfterHold(ctx, `the old ${word.toLowerCase()} ${shownRelation(name)}`, dropCopy);
   ctx.asked(`${known ? '~' : '+'} ${word.toLowerCase()} ${shownRelation(name)}`);
 }

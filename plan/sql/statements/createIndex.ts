@@ -77,6 +77,15 @@ export function indexOf(statement: IndexStmt, table: Table, name: string): Index
 
 export function planCreateIndex(ctx: PlanContext, statement: IndexStmt): void {
   const table = ctx.overlay.need(statement.relation ?? {}, ctx.where(statement.relation?.location));
+  if (table.kind === 'partitioned' && !statement.relation?.inh) {
+    ctx.refuse({
+      rule: 'only_parent',
+      message: `ONLY leaves the ${table.children.length} partitions of ${shownRelation(table)} without the index`,
+      alternative: 'leave ONLY out: the partitions are indexed concurrently and attached',
+      relation: shownRelation(table),
+    });
+    return;
+  }
   for (const element of [...elements(statement.indexParams), ...elements(statement.indexIncludingParams)])
     if (element.name !== undefined) ctx.overlay.needColumn(table, element.name, ctx.where());
   checkColumns(ctx, table, statement);

@@ -14,6 +14,8 @@ import type { LockMode } from '../../model/steps';
 import type { PlanContext } from '../context';
 
 interface Made {
+  /** Bare name, for later statements of the plan. */
+  readonly name?: string;
   /** For people: "type public.mood". */
   readonly what: string;
   /** DROP ... IF EXISTS, without CASCADE. */
@@ -28,6 +30,7 @@ export function planCreateObject(ctx: PlanContext): void {
   const made = madeBy(ctx);
   if (!made) return;
   const { table, mode } = made;
+  if (made.name !== undefined) ctx.overlay.noteObject(made.name);
   const lockable =
     table && mode && (table.kind === 'table' || table.kind === 'partitioned') && !ctx.overlay.isNew(table);
   const undo = made.back ?? made.drop;
@@ -55,7 +58,11 @@ function madeBy(ctx: PlanContext): Made | null {
   const { ast } = ctx.statement;
   const type = (nodes: readonly Node[] | undefined, word = 'type'): Made => {
     const name = qualifiedName(ctx, nodes);
-    return { what: `${word} ${name}`, drop: `DROP ${word.toUpperCase()} IF EXISTS ${name}` };
+    return {
+      name: nameOf(nodes).relname,
+      what: `${word} ${name}`,
+      drop: `DROP ${word.toUpperCase()} IF EXISTS ${name}`,
+    };
   };
   switch (kindOf(ast)) {
     case 'CreateEnumStmt':
@@ -75,7 +82,7 @@ function madeBy(ctx: PlanContext): Made | null {
       const sequence = as(ast, 'CreateSeqStmt');
       const name = ctx.overlay.target(sequence?.sequence ?? {});
       if (!nameIsFree(ctx, name, sequence?.if_not_exists ?? false, null)) return null;
-      return { what: `sequence ${relation(name)}`, drop: `DROP SEQUENCE IF EXISTS ${relation(name)}` };
+      return { name: name.name, what: `sequence ${relation(name)}`, drop: `DROP SEQUENCE IF EXISTS ${relation(name)}` };
     }
     case 'CreateSchemaStmt': {
       const schema = as(ast, 'CreateSchemaStmt');
@@ -99,7 +106,7 @@ function madeBy(ctx: PlanContext): Made | null {
         });
         return null;
       }
-      return { what: `schema ${ident(name)}`, drop: `DROP SCHEMA IF EXISTS ${ident(name)}` };
+      return { name, what: `schema ${ident(name)}`, drop: `DROP SCHEMA IF EXISTS ${ident(name)}` };
     }
     case 'CreateExtensionStmt': {
       const extension = as(ast, 'CreateExtensionStmt');

@@ -32,7 +32,7 @@ function obstacle(ctx: PlanContext, table: Table, change: Change): string | null
   if (mentions([...parts, from], table))
     return 'it reads the table that it writes: a later batch would see what an earlier one wrote';
   if (contains(parts, 'WindowDef') || hasWindow(parts)) return 'it has a window function, which must see all rows';
-  if (statement.whereClause && isVolatile(statement.whereClause, ctx.catalog) && !onlySubLinks(statement.whereClause))
+  if (statement.whereClause && isVolatile(statement.whereClause, ctx.catalog, 'steady'))
     return 'its condition is volatile';
   const keys = batchKey(table)?.map((k) => k.name) ?? [];
   if (change.verb === 'update') {
@@ -52,14 +52,16 @@ export const hasWindow = (value: unknown): boolean => {
   return found;
 };
 
-/** A sub-query over other tables counts as volatile elsewhere (its functions are not looked into); here it may stand. */
-const onlySubLinks = (node: Node): boolean => {
-  let calls = false;
-  walk(node, (kind) => {
-    if (kind === 'FuncCall') calls = true;
+/** WITH that changes rows of its own: what it changes would be neither archived nor counted. True = refused. */
+export function refusesWith(ctx: PlanContext, clause: unknown, at: string): boolean {
+  if (!contains(clause, 'InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt')) return false;
+  return !ctx.refuse({
+    rule: 'not_understood',
+    message: `the WITH clause of this statement changes rows itself, beside ${at}`,
+    alternative: 'write each change as a statement of its own',
+    relation: at,
   });
-  return !calls;
-};
+}
 
 /** Is the table named inside (sub-queries, FROM)? Untyped RangeVar fields count too. */
 export function mentions(value: unknown, table: RelationName): boolean {
@@ -87,6 +89,7 @@ function planChange(ctx: PlanContext, change: Change): void {
   if (verb === 'update')
     for (const node of change.statement.targetList ?? [])
       ctx.overlay.needColumn(table, as(node, 'ResTarget')?.name ?? '', ctx.where());
+  if (refusesWith(ctx, statement.withClause, at)) return;
   if (!statement.whereClause)
     ctx.finding({
       rule: 'no_where',
@@ -110,8 +113,8 @@ function planChange(ctx: PlanContext, change: Change): void {
     return;
   // Without a key the old row of an UPDATE cannot be found again.
   const restorable = verb === 'delete' || batchKey(table) !== null;
-  const archive = ctx.overlay.isNew(table) || !restorable ? null : archiveTableOf(ctx, table, verb);
-  const needsArchive = !ctx.overlay.isNew(table);
+  const archive = goesWithIt(ctx, table, change) || !restorable ? null : archiveTableOf(ctx, table, verb);
+  const needsArchive = !goesWithIt(ctx, table, change);
   if (
     needsArchive &&
     !archive &&
@@ -153,6 +156,14 @@ function cascades(table: Table, change: Change): string | null {
     return touched && new RegExp(`ON ${word} (CASCADE|SET NULL|SET DEFAULT)`).test(f.definition);
   });
   return found ? `${found.name} of ${shownRelation(found.table)}` : null;
+}
+
+/** Rows of a table, or values of columns, that this plan makes: their drop takes the change back. */
+function goesWithIt(ctx: PlanContext, table: Table, change: Change): boolean {
+  if (ctx.overlay.isNew(table)) return true;
+  const set =
+    change.verb === 'update' ? (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []) : [];
+  return set.length > 0 && set.every((name) => !ctx.overlay.wasThere(table, [name]));
 }
 
 /** Same columns, no constraints: the rows as they were. */
@@ -205,8 +216,8 @@ function addDml(
     undo: back ? [back] : [],
     wayBack: archive
       ? { statement: back?.statements.join(';\n') ?? '', lossless: true }
-      : ctx.overlay.isNew(table)
-        ? { statement: '-- goes with the table', lossless: true }
+      : goesWithIt(ctx, parent, change)
+        ? { statement: '-- goes with what the plan adds', lossless: true }
         : null,
     because: 'the old rows are not kept',
     locks: [plannedLock(table, 'ROW EXCLUSIVE', 'batch')],
@@ -214,8 +225,8 @@ function addDml(
     estimate: batchesOf(sized(ctx, table)),
     risk: risk({
       performance: whole ? 'low' : 'medium',
-      dataLoss: archive ? 'low' : 'high',
-      rollback: archive ? 'low' : 'high',
+      dataLoss: archive || goesWithIt(ctx, parent, change) ? 'low' : 'high',
+      rollback: archive || goesWithIt(ctx, parent, change) ? 'low' : 'high',
     }),
   });
 }

@@ -71,7 +71,7 @@ interface Named {
   readonly node: Node;
 }
 
-function namedObject(object: Node): Named {
+export function namedObject(object: Node): Named {
   const withArgs = as(object, 'ObjectWithArgs');
   const typed = as(object, 'TypeName');
   const plain = as(object, 'String');
@@ -120,7 +120,17 @@ function hideObject(ctx: PlanContext, statement: DropStmt, object: Node, word: s
     });
     return;
   }
+  if (!isView && !isThere(ctx, named, word)) {
+    if (!statement.missing_ok)
+      throw ctx.problem('NoSuchObject', `${word.toLowerCase()} ${shown(named.name)} does not exist`, {
+        value: named.name,
+      });
+    const message = `${word.toLowerCase()} ${shown(named.name)} does not exist: nothing to do, as IF EXISTS says`;
+    ctx.finding({ rule: 'nothing_to_do', level: 'info', message });
+    return;
+  }
   if (table && needed(ctx, table)) return;
+  if (inUse(ctx, named, word)) return;
   if (usedType(ctx, named, word)) return;
   const hidden = clip(ctx.names.make('del', word, named.schema ?? '', named.name), 63);
   const other = renamedNode(object, hidden);
@@ -171,6 +181,42 @@ function needed(ctx: PlanContext, table: Table): boolean {
     message: `${shownRelation(table)} is used by ${found.map((n) => `${n.type} ${n.name}`).join(', ')}`,
     alternative: 'change or drop these first, each by its name',
     relation: shownRelation(table),
+  });
+  return true;
+}
+
+/** As far as the catalogue or an earlier statement of the plan knows. */
+function isThere(ctx: PlanContext, named: Named, word: string): boolean {
+  if (ctx.overlay.madeObject(named.name)) return true;
+  const lists: Readonly<Record<string, readonly { readonly schema?: string; readonly name: string }[]>> = {
+    SEQUENCE: ctx.catalog.sequences,
+    FUNCTION: ctx.catalog.functions,
+    PROCEDURE: ctx.catalog.functions,
+    TYPE: ctx.catalog.types,
+    DOMAIN: ctx.catalog.types,
+    SCHEMA: ctx.catalog.schemas.map((name) => ({ name })),
+  };
+  return (lists[word] ?? []).some((o) => o.name === named.name && (named.schema === null || o.schema === named.schema));
+}
+
+/** A function that triggers call, a schema that is not empty. */
+function inUse(ctx: PlanContext, named: Named, word: string): boolean {
+  const tables = ctx.overlay.all();
+  const users =
+    word === 'FUNCTION'
+      ? tables.flatMap((t) =>
+          t.triggers
+            .filter((g) => g.function.split('.').at(-1)?.replaceAll('"', '') === named.name)
+            .map((g) => `trigger ${shown(g.name)} of ${shownRelation(t)}`),
+        )
+      : word === 'SCHEMA'
+        ? tables.filter((t) => t.schema === named.name).map(shownRelation)
+        : [];
+  if (users.length === 0) return false;
+  ctx.refuse({
+    rule: 'dependents',
+    message: `${word.toLowerCase()} ${shown(named.name)} is used by ${users.join(', ')}`,
+    alternative: 'change or drop these first, each by its name',
   });
   return true;
 }

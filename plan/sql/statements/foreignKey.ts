@@ -64,6 +64,7 @@ function orphans(
   const primary = target.indexes.find((i) => i.primary)?.keys ?? [];
   const keys = node.pk_attrs ? strings(node.pk_attrs) : primary.filter((k): k is string => k !== null);
   if (keys.length !== columns.length || node.fk_with_period) return;
+  if (!ctx.overlay.wasThere(table, columns) || !ctx.overlay.wasThere(target, keys)) return;
   const set = columns.map((c) => `t.${ident(c)} IS NOT NULL`).join(' AND ');
   const match = columns.map((c, i) => `p.${ident(keys[i] ?? '')} = t.${ident(c)}`).join(' AND ');
   ctx.preCheck({

@@ -6,7 +6,7 @@ import { as, contains, sqlOf } from '../ast';
 import { batchesOf, brief, isSmall, plannedLock, risk, rowsOf } from '../figures';
 import { ident, relation, shownRelation } from '../../model/quote';
 import { archiveTableOf } from './archive';
-import { hasWindow, makeArchive, mentions } from './dml';
+import { hasWindow, makeArchive, mentions, refusesWith } from './dml';
 import { bareName, batchKey, guarded, relationExists, sized, transaction, withoutWayBack } from './shared';
 import type { InsertStmt, Node, SelectStmt } from 'libpg-query';
 import type { Table } from '../../model/catalog';
@@ -28,6 +28,7 @@ export function planInsert(ctx: PlanContext, statement: InsertStmt): void {
     });
     return;
   }
+  if (refusesWith(ctx, [statement.withClause, as(statement.selectStmt, 'SelectStmt')?.withClause], at)) return;
   for (const node of statement.cols ?? [])
     ctx.overlay.needColumn(table, as(node, 'ResTarget')?.name ?? '', ctx.where());
   const overwrites = statement.onConflictClause?.action === 'ONCONFLICT_UPDATE';

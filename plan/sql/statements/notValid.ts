@@ -53,8 +53,9 @@ export function note(ctx: PlanContext, table: Table, node: ConstraintNode, name:
 
 /** As pg_get_constraintdef() has it, close enough for copies: without name and NOT VALID. */
 function constraintText(node: ConstraintNode): string {
-  const { conname: _name, skip_validation: _skip, ...rest } = node;
-  const valid = node.skip_validation ? { initially_valid: true } : {};
+  const { conname: _name, skip_validation: skipped, ...others } = node;
+  const rest = node.is_enforced || !skipped ? others : { ...others, skip_validation: skipped };
+  const valid = node.skip_validation && node.is_enforced ? { initially_valid: true } : {};
   const sql = addSqlBare({ ...rest, ...valid });
   return sql.replace(/^ALTER TABLE \S+\s+ADD\s+/, '');
 }

@@ -3,6 +3,7 @@ import { as, sqlOf, strings } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { ident, relation, shownRelation } from '../../model/quote';
 import { parseAcl } from '../shadow/acl';
+import { namedObject } from './dropObject';
 import { refuseAsWritten } from './refused';
 import { guarded, relationExists, transaction, withoutWayBack } from './shared';
 import type { CommentStmt, GrantStmt, Node } from 'libpg-query';
@@ -31,6 +32,7 @@ function holdersOf(ctx: PlanContext, statement: GrantStmt): Holder[] | null {
         (range.schemaname === undefined ? ctx.plan.searchPath.includes(s.schema) : s.schema === range.schemaname),
     );
     if (sequence) return [{ keyword: 'SEQUENCE', sql: relation(sequence), acl: sequence.acl, owner: sequence.owner }];
+    if (ctx.overlay.madeObject(range.relname ?? '')) return [];
     const table = ctx.overlay.need(range, ctx.where(range.location));
     return [{ keyword: 'TABLE', sql: relation(table), acl: table.acl, owner: table.owner }];
   });
@@ -45,6 +47,11 @@ const granteeOf = (node: Node): string | null => {
 const to = (grantee: string): string => (grantee === '' ? 'PUBLIC' : ident(grantee));
 
 /** Statements that bring the privileges named back to what they were; null where that is not known. */
+/** Functions, types and schemas that this plan makes: what is set on them goes with them. */
+export const onNewObjects = (ctx: PlanContext, objects: readonly Node[] | undefined): boolean =>
+  (objects ?? []).length > 0 &&
+  (objects ?? []).every((node) => ctx.overlay.madeObject(as(node, 'RangeVar')?.relname ?? namedObject(node).name));
+
 function grantBack(ctx: PlanContext, statement: GrantStmt): string[] | null {
   const holders = holdersOf(ctx, statement);
   const grantees = (statement.grantees ?? []).map(granteeOf);
@@ -98,8 +105,10 @@ export function planGrant(ctx: PlanContext, statement: GrantStmt): void {
       message: 'REVOKE ... CASCADE takes from roles that nobody has named',
       alternative: 'name the roles',
     });
+  const fresh = onNewObjects(ctx, statement.objects);
   if (
     back === null &&
+    !fresh &&
     !withoutWayBack(
       ctx,
       `what this ${word} changes is not known to the planner (only tables and sequences by name are)`,
@@ -113,7 +122,7 @@ export function planGrant(ctx: PlanContext, statement: GrantStmt): void {
     title: ctx.statement.text.replace(/\s+/g, ' ').slice(0, 500),
     run: transaction([ctx.statement.text]),
     undo: back === null || back.length === 0 ? [] : [transaction(back)],
-    wayBack: back === null ? null : { statement: back.join(';\n') || '-- nothing to undo', lossless: true },
+    wayBack: back === null && !fresh ? null : { statement: back?.join(';\n') || '-- nothing to undo', lossless: true },
     because: 'the privileges from before are not known',
     locks: [],
     work: 'metadata',
@@ -174,8 +183,10 @@ export function planComment(ctx: PlanContext, statement: CommentStmt): void {
     .replace(/^OBJECT_/, '')
     .replaceAll('_', ' ')
     .toLowerCase();
+  const fresh = statement.object !== undefined && onNewObjects(ctx, [statement.object]);
   if (
     !old &&
+    !fresh &&
     !withoutWayBack(ctx, `the comment that this ${what} has is not known to the planner`, 'allow no_way_back')
   )
     return;
@@ -196,7 +207,7 @@ export function planComment(ctx: PlanContext, statement: CommentStmt): void {
     title: `comment on ${what} ${old ? shownRelation(old.on) : ''}`.trim(),
     run: transaction([ctx.statement.text]),
     undo: back === null || !old ? [] : [transaction([late ? guarded(relationExists(old.on), back) : back])],
-    wayBack: back === null ? null : { statement: back, lossless: true },
+    wayBack: back === null && !fresh ? null : { statement: back ?? '-- goes with the object', lossless: true },
     because: 'the comment from before is not known',
     locks: old ? [plannedLock(old.on, 'SHARE UPDATE EXCLUSIVE')] : [],
     work: 'metadata',

@@ -100,8 +100,11 @@ export function planNotNull(ctx: PlanContext, table: Table, column: Column, opti
 
 export function askForNulls(ctx: PlanContext, table: Table, column: Column): void {
   const label = columnLabel(table, column.name);
+  // A column that this plan adds without a value is NULL in every row.
+  const where = ctx.overlay.wasThere(table, [column.name]) ? ` WHERE ${ident(column.name)} IS NULL` : '';
+  if (where === '' && column.default !== null) return;
   ctx.preCheck({
-    count: `SELECT count(*) FROM ${relation(table)} WHERE ${ident(column.name)} IS NULL`,
+    count: `SELECT count(*) FROM ${relation(table)}${where}`,
     code: 'TransformMissing',
     message: `$COUNT rows of ${label} are NULL and nothing says what they become`,
     hint: `add transforms: { ${table.name}.${column.name}: { up: <expression> } }, which fills them in batches`,

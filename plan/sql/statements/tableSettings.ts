@@ -37,7 +37,7 @@ export function planTableSetting(
   if (!table) return planOther(ctx, statement);
   if (command.subtype === 'AT_ValidateConstraint') return planValidate(ctx, table, command);
   const rewrite = REWRITES[command.subtype ?? ''];
-  if (rewrite && !ctx.overlay.isEmpty(table)) {
+  if (rewrite && !ctx.overlay.isNew(table)) {
     refuseAsWritten(ctx, {
       rule: 'rewrite',
       message: `${rewrite} rewrites ${shownRelation(table)} while nobody can read or write it`,
