@@ -149,6 +149,24 @@ test('pause, tune and resume in the middle of a backfill', async () => {
   expect(await progressOf(handle)).toMatchObject({ percent: 100 });
 });
 
+test('a worker that stops in the middle of a backfill is followed by another', async () => {
+  const name = await table(40_000);
+  const throttle = { batch: { target: '20ms', min: 60, max: 60 } };
+  const handle = await h.start({
+    sql: `ALTER TABLE ${name} ALTER COLUMN amount TYPE numeric(14,4);`,
+    throttle,
+    hold: '0s',
+  });
+  await until(handle, (s) => s.step?.startsWith('backfill') === true);
+  await h.stopWorker();
+  const [done] = await h.database.query(`SELECT sum(rows)::int AS rows FROM pgshift.lanes`);
+  expect(Number(done?.['rows'] ?? 0)).toBeLessThan(40_000);
+  await h.startWorker();
+  await handle.result();
+  const backfill = (await reportOf(handle)).steps.find((step) => step.id.startsWith('backfill'));
+  expect(backfill).toMatchObject({ status: 'done', rows: 40_000 });
+});
+
 test('the hold is tuned and runs through a pause', async () => {
   const name = await table();
   const handle = await h.start({ sql: `ALTER TABLE ${name} ALTER COLUMN amount TYPE numeric(14,4);`, hold: '1h' });
