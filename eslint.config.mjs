@@ -7,7 +7,10 @@ const ban = (group, message) => ({ group, message });
 const restrict = (patterns, paths = []) => ({
   '@typescript-eslint/no-restricted-imports': ['error', { patterns, paths }],
 });
-const noClient = ban(['**/client/**', '**/client', '!@temporalio/client', '!@temporalio/client/**'], 'nothing imports client');
+const noClient = ban(
+  ['**/client/**', '**/client', '!@temporalio/client', '!@temporalio/client/**'],
+  'nothing imports client',
+);
 
 export default tseslint.config(
   { ignores: ['dist/**', 'node_modules/**', '**/*.js', '**/*.mjs'] },
@@ -27,20 +30,55 @@ export default tseslint.config(
   {
     files: ['plan/model/**/*.ts'],
     rules: restrict(
-      [noClient, ban(['**/postgres/**', '**/traffic/**', '**/worker/**', '**/workflows/**', '**/activities/**', '**/plan/sql/**', '**/sql/**', '@temporalio/*', 'pg', 'pino', 'libpg-query'], 'plan/model is pure and bundled into workflows')],
+      [
+        noClient,
+        ban(
+          [
+            '**/postgres/**',
+            '**/traffic/**',
+            '**/worker/**',
+            '**/workflows/**',
+            '**/activities/**',
+            '**/plan/sql/**',
+            '**/sql/**',
+            '@temporalio/*',
+            'pg',
+            'pino',
+            'libpg-query',
+          ],
+          'plan/model is pure and bundled into workflows',
+        ),
+      ],
       builtins.map((name) => ({ name, message: 'plan/model is pure' })),
     ),
   },
   {
     files: ['plan/sql/**/*.ts'],
-    rules: restrict([noClient, ban(['**/postgres/**', '**/traffic/**', '**/worker/**', '**/workflows/**', '**/activities/**', '@temporalio/*', 'pg'], 'plan/sql is pure: SQL + catalogue -> steps')]),
+    rules: restrict([
+      noClient,
+      ban(
+        [
+          '**/postgres/**',
+          '**/traffic/**',
+          '**/worker/**',
+          '**/workflows/**',
+          '**/activities/**',
+          '@temporalio/*',
+          'pg',
+        ],
+        'plan/sql is pure: SQL + catalogue -> steps',
+      ),
+    ]),
   },
   {
     files: ['workflows/**/*.ts'],
     rules: restrict(
       [
         noClient,
-        ban(['**/postgres/**', '**/traffic/**', '**/worker/**', '**/plan/sql/**', 'pg', 'pino', 'libpg-query'], 'workflows import plan/model only'),
+        ban(
+          ['**/postgres/**', '**/traffic/**', '**/worker/**', '**/plan/sql/**', 'pg', 'pino', 'libpg-query'],
+          'workflows import plan/model only',
+        ),
         { group: ['**/activities/**', '**/activities'], allowTypeImports: true, message: 'activities only as types' },
       ],
       builtins.map((name) => ({ name, message: 'workflows are deterministic' })),
@@ -48,7 +86,13 @@ export default tseslint.config(
   },
   {
     files: ['postgres/**/*.ts', 'traffic/**/*.ts'],
-    rules: restrict([noClient, ban(['**/workflows/**', '**/activities/**', '**/worker/**', '@temporalio/*'], 'postgres/ and traffic/ know no Temporal')]),
+    rules: restrict([
+      noClient,
+      ban(
+        ['**/workflows/**', '**/activities/**', '**/worker/**', '@temporalio/*'],
+        'postgres/ and traffic/ know no Temporal',
+      ),
+    ]),
   },
   { files: ['activities/**/*.ts', 'worker/**/*.ts'], rules: restrict([noClient]) },
   { files: ['test/**/*.ts', 'bench/**/*.ts'], rules: { '@typescript-eslint/no-non-null-assertion': 'off' } },
