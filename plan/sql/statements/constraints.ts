@@ -6,7 +6,7 @@ import { as, strings } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { chooseConstraintName } from '../indexNames';
 import { ident, shown, shownRelation } from '../../model/quote';
-import { alterIfExists, columnsIn, commandSql, lockTarget, locksOf, transaction } from './shared';
+import { alterIfExists, columnsIn, commandSql, lockTarget, locksOf, transaction, columnLabel } from './shared';
 import { planNotNull } from './setNotNull';
 import { planUnique } from './unique';
 import { planCheck } from './check';
@@ -59,6 +59,18 @@ export function planConstraint(ctx: PlanContext, table: Table, node: ConstraintN
     case 'CONSTR_NOTNULL': {
       const name = strings(node.keys)[0] ?? '';
       const column = ctx.overlay.needColumn(table, name, ctx.where(node.location));
+      if (!column.notNull) {
+        ctx.asked(`~ column ${columnLabel(table, name)}: set_not_null`);
+        if (node.conname !== undefined) ctx.asked(`+ constraint ${node.conname} on ${shownRelation(table)}`);
+      } else {
+        ctx.finding({
+          rule: 'nothing_to_do',
+          level: 'info',
+          message: `${columnLabel(table, name)} is NOT NULL already`,
+          relation: shownRelation(table),
+        });
+        return;
+      }
       return planNotNull(ctx, table, column, { phase: options.phase, name: node.conname ?? null });
     }
     default: {
