@@ -1,5 +1,6 @@
 /** Fills columns of the rows that were there when it began; rows written since are the sync trigger's. Idempotent by `pending`. */
 import { Problem } from '../plan/model/errors';
+import { fillSql } from '../plan/model/fillSql';
 import type { BackfillRun } from '../plan/model/steps';
 import type { BatchJob } from './batches';
 import { runBatches } from './batches';
@@ -21,11 +22,7 @@ export async function runBackfill(work: Work, run: BackfillRun): Promise<WorkRes
     execute: async (session, range, lane) => {
       const where = rangeSql('t', run.key, range);
       const table = heap({ table: lane.table, key: run.key });
-      const rows = await session.run(
-        `UPDATE ${table} AS t SET ${run.set.join(', ')} WHERE ${where.text} AND (${run.pending})`,
-        where.values,
-      );
-      return { rows };
+      return { rows: await session.run(fillSql(run, table, where.text), where.values) };
     },
     rowsRefused: (range, lane, error) => refusedRows(work, job, { range, lane, error, column: run.column }),
   };

@@ -35,6 +35,8 @@ export interface BrakeSources {
 /** Figures that need two readings keep the one before here. */
 export interface BrakeMemory {
   wal?: { readonly bytes: number; readonly at: number };
+  /** Bytes written over the limit and not yet waited off. */
+  walOver?: number;
   statements?: { readonly calls: number; readonly ms: number };
 }
 
@@ -109,6 +111,9 @@ function lagBrake(lag: Lag, limits: ThrottleLimits): Brake | null {
   return null;
 }
 
+/** A neighbour's burst is not waited off for longer. */
+const WAL_MEMORY_SECONDS = 30;
+
 async function walBrake({ observer, limits }: BrakeSources, memory: BrakeMemory): Promise<Brake | null> {
   if (limits.maxWalBytesPerSecond === null) return null;
   const row = await observer.one<{ bytes: number }>(
@@ -118,9 +123,17 @@ async function walBrake({ observer, limits }: BrakeSources, memory: BrakeMemory)
   const before = memory.wal;
   memory.wal = now;
   if (!before || now.at <= before.at) return null;
-  const rate = ((now.bytes - before.bytes) * 1000) / (now.at - before.at);
-  if (rate <= limits.maxWalBytesPerSecond) return null;
-  const reason = `WAL ${formatBytes(rate)}/s is over ${formatBytes(limits.maxWalBytesPerSecond)}/s`;
+  const limit = limits.maxWalBytesPerSecond;
+  const elapsed = (now.at - before.at) / 1000;
+  const rate = (now.bytes - before.bytes) / elapsed;
+  // What was written too fast is waited off, so that the limit holds over time and not only while a batch is looked at.
+  const over = (memory.walOver ?? 0) + (rate - limit) * elapsed;
+  memory.walOver = Math.min(Math.max(0, over), limit * WAL_MEMORY_SECONDS);
+  if (memory.walOver === 0) return null;
+  const reason =
+    rate > limit
+      ? `WAL ${formatBytes(rate)}/s is over ${formatBytes(limit)}/s`
+      : `WAL ${formatBytes(memory.walOver)} over ${formatBytes(limit)}/s is being waited off`;
   return { name: 'wal-rate', reason };
 }
 

@@ -18,6 +18,12 @@ const withRange = (statement: string, range: RangeSql): string =>
 const predicate = (alias: string, key: readonly KeyColumn[] | null, range: Range): RangeSql =>
   range.low === null && range.high === null ? { text: 'true', values: [] } : rangeSql(ident(alias), key, range);
 
+/** With `written` the rows as the statement left them go there. */
+export const dmlSql = (run: DmlRun, statement: string): string =>
+  run.written === undefined
+    ? statement
+    : `WITH written AS (${statement} RETURNING ${ident(run.alias)}.*) INSERT INTO ${relation(run.written)} SELECT * FROM written`;
+
 /** UPDATE or DELETE; with `archive` the old rows are kept in the same transaction. */
 export async function runDml(work: Work, run: DmlRun): Promise<WorkResult> {
   const { archive } = run;
@@ -37,7 +43,7 @@ export async function runDml(work: Work, run: DmlRun): Promise<WorkResult> {
             WHERE (${where.text}) AND (${run.where})`,
           where.values,
         );
-      return { rows: await session.run(withRange(run.statement, where), where.values) };
+      return { rows: await session.run(dmlSql(run, withRange(run.statement, where)), where.values) };
     },
     rowsRefused: (range, lane, error) =>
       run.key === null

@@ -16,6 +16,7 @@ import type { RelationName } from '../plan/model/steps';
 
 const LOOK_MS = 50;
 const STALE_AFTER = 3;
+const FIRST_RATE_MS = 200;
 const REACH_MS = 2_000;
 
 export interface Throttle {
@@ -51,6 +52,11 @@ export async function startThrottle(work: Work, tables: readonly RelationName[])
   const watcher = await work.open('throttle');
   const throttle = new Reading(work, limits, { observer: watcher, tables, limits, appP95 });
   await throttle.read();
+  if (limits.maxWalBytesPerSecond !== null) {
+    // A rate needs two looks: without the second the first batches would run unbraked.
+    await pause(Math.min(limits.everyMs, FIRST_RATE_MS), work.context.signal);
+    await throttle.read();
+  }
   return throttle;
 }
 

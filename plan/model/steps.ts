@@ -117,6 +117,17 @@ export interface BackfillRun {
   readonly settings?: Readonly<Record<string, string>>;
   /** For messages: the column that is filled, as `table.column`. */
   readonly column: string;
+  /** Where the values that are written over go, in the same statement; needs `key`. Left out: nobody needs them. */
+  readonly keep?: KeptValues;
+  /** As in CreateIndexRun. */
+  readonly onlyWhen?: string;
+}
+
+/** A table of ours: k1.. (the key), `was`, `filled`. */
+export interface KeptValues {
+  readonly table: RelationName;
+  /** The column whose values are kept. */
+  readonly column: string;
 }
 
 export interface KeyColumn {
@@ -138,6 +149,8 @@ export interface DmlRun {
   readonly alias: string;
   /** Keep the old rows in this table (made by an expand step) in the same transaction; null = not archived. */
   readonly archive: RelationName | null;
+  /** Keep the rows as an UPDATE left them here, in the same statement. */
+  readonly written?: RelationName;
   readonly settings?: Readonly<Record<string, string>>;
 }
 

@@ -1,4 +1,5 @@
 /** A run as the SQL that will be sent, for people: batches show one batch, its range as $1 and $2. */
+import { fillSql } from '../model/fillSql';
 import { ident, identList, relation } from '../model/quote';
 import type { KeyColumn, StepRun } from '../model/steps';
 
@@ -18,7 +19,7 @@ export function describeRun(run: StepRun): string {
     case 'drop-index':
       return `DROP INDEX CONCURRENTLY IF EXISTS ${relation(run.index)}`;
     case 'backfill':
-      return `UPDATE ${relation(run.table)} AS t SET ${run.set.join(', ')} WHERE ${range('t', run.key)} AND (${run.pending})`;
+      return fillSql(run, relation(run.table), range('t', run.key));
     case 'dml':
     case 'insert-select':
       return run.statement.replaceAll('$RANGE', range(run.alias, run.key));

@@ -97,10 +97,13 @@ function lines(run: StepRun): string[] {
     case 'autocommit':
       return [terminated(run.statement)];
     case 'backfill':
-      return inTransaction([
-        ...settings({ ...run.settings, ...(run.quiet ? { session_replication_role: 'replica' } : {}) }),
-        `UPDATE ${relation(run.table)} AS t SET ${run.set.join(', ')} WHERE ${run.pending};`,
-      ]);
+      return only(
+        run.onlyWhen,
+        inTransaction([
+          ...settings({ ...run.settings, ...(run.quiet ? { session_replication_role: 'replica' } : {}) }),
+          `UPDATE ${relation(run.table)} AS t SET ${run.set.join(', ')} WHERE ${run.pending};`,
+        ]),
+      );
     case 'dml':
     case 'insert-select':
       return inTransaction([...settings(run.settings), terminated(run.statement.replaceAll('$RANGE', 'true'))]);

@@ -141,6 +141,7 @@ describe('steps, phases and locks on 18', () => {
         transforms: { 'customer.note': { up: "''", down: 'note' } },
       }),
     ).toEqual([
+      'expand create_kept ACCESS SHARE',
       'backfill fill_nulls ROW EXCLUSIVE',
       `build add_not_null ${AEL}`,
       'build fill_nulls ROW EXCLUSIVE',

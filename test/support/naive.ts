@@ -4,7 +4,9 @@
  */
 import type { Client } from 'pg';
 import { readCatalog } from '../../postgres/catalog/read';
+import { dmlSql } from '../../postgres/dml';
 import { ident, relation } from '../../postgres/ident';
+import { fillSql } from '../../plan/model/fillSql';
 import { planMigration } from '../../plan/sql/planner';
 import { schemaMigrationSchema } from '../../plan/model/plan';
 import type { SchemaMigrationInput } from '../../plan/model/plan';
@@ -80,7 +82,7 @@ export async function runNaively(client: Client, run: StepRun, naive: Naive = { 
       return send(client, run.statement);
     case 'backfill':
       return inside(client, { ...run.settings, ...(run.quiet ? { session_replication_role: 'replica' } : {}) }, () =>
-        send(client, `UPDATE ${relation(run.table)} AS t SET ${run.set.join(', ')} WHERE ${run.pending}`),
+        send(client, fillSql(run, relation(run.table), 'true')),
       );
     case 'dml':
       return inside(client, run.settings ?? {}, async () => {
@@ -89,7 +91,7 @@ export async function runNaively(client: Client, run: StepRun, naive: Naive = { 
             client,
             `INSERT INTO ${relation(run.archive)} SELECT ${ident(run.alias)}.* FROM ${relation(run.table)} AS ${ident(run.alias)} WHERE ${run.where}`,
           );
-        await send(client, run.statement.replaceAll('$RANGE', 'true'));
+        await send(client, dmlSql(run, run.statement.replaceAll('$RANGE', 'true')));
       });
     case 'insert-select':
       return inside(client, run.settings ?? {}, () => send(client, run.statement.replaceAll('$RANGE', 'true')));

@@ -14,7 +14,7 @@ export interface Scenario {
 
 const shop = (rows: number) => `
   CREATE TABLE customer (customer_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL, country text, phone text);
-  INSERT INTO customer (email, country, phone) SELECT 'c' || i || '@example.org', (ARRAY['de','fr','it',NULL])[1 + i % 4], '+49 ' || i FROM generate_series(1, 500) i;
+  INSERT INTO customer (email, country, phone) SELECT 'c' || i || '@example.org', (ARRAY['de','fr','it',NULL])[1 + i % 4], CASE WHEN i % 3 > 0 THEN '+49 ' || i END FROM generate_series(1, 500) i;
   CREATE TABLE store (store_id smallint PRIMARY KEY, city text NOT NULL);
   INSERT INTO store SELECT i, 'city ' || i FROM generate_series(1, 5) i;
   CREATE TABLE payment (
@@ -58,6 +58,7 @@ ALTER TABLE customer ALTER COLUMN phone SET NOT NULL;
 CREATE INDEX payment_paid_at ON payment (paid_at);
 DROP INDEX payment_customer;
 DROP TABLE legacy;`,
+    transforms: { 'customer.phone': { up: "coalesce(phone, 'unknown')", down: 'phone' } },
     archive: { to: 'pgshift' },
     throttle: { batch: { target: '100ms', min: 500, max: 2000 }, every: '100ms' },
     lockTimeout: '200ms',

@@ -159,7 +159,9 @@ test('a worker that stops in the middle of a backfill is followed by another', a
   });
   await until(handle, (s) => s.step?.startsWith('backfill') === true);
   await h.stopWorker();
-  const [done] = await h.database.query(`SELECT sum(rows)::int AS rows FROM pgshift.lanes`);
+  const [done] = await h.database.query(
+    `SELECT sum(rows)::int AS rows FROM pgshift.lanes WHERE migration_name = '${handle.workflowId.split('/').at(-1) ?? ''}'`,
+  );
   expect(Number(done?.['rows'] ?? 0)).toBeLessThan(40_000);
   await h.startWorker();
   await handle.result();

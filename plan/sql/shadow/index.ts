@@ -157,7 +157,8 @@ function addCleanup(change: Change): void {
     locks: [plannedLock(table, 'ACCESS EXCLUSIVE')],
     work: 'metadata',
     estimate: brief(),
-    risk: risk({ rollback: 'high' }),
+    // The new values hold what the old ones said: going back is then a change of its own, not a loss.
+    risk: risk({ rollback: transforms.down ? 'medium' : 'high' }),
     own: true,
   });
 }

@@ -4,6 +4,7 @@ import { batchesOf, plannedLock, risk } from '../figures';
 import { chooseConstraintName } from '../indexNames';
 import { ident, relation, shown, shownRelation } from '../../model/quote';
 import { bareName, batchKey, columnLabel, columnsIn, withRows } from './shared';
+import { keptValues } from './kept';
 import { transformOf, upExpression } from './setNotNull';
 import { addNotValid, leftToTypeChange } from './notValid';
 import { callsKnown } from '../volatility';
@@ -49,7 +50,10 @@ export function planCheck(ctx: PlanContext, table: Table, node: ConstraintNode, 
 /** Only rows that the new check refuses are written, so that every valid value stays as it is. */
 function mend(ctx: PlanContext, table: Table, column: string, pending: string, phase: 'backfill' | 'build'): void {
   const up = upExpression(ctx, table, transformOf(ctx, table, column)?.up ?? '');
-  for (const part of withRows(ctx, table))
+  for (const part of withRows(ctx, table)) {
+    const kept = keptValues(ctx, part, column, phase);
+    if (!kept) continue;
+    const { keep, ...back } = kept;
     ctx.add({
       phase,
       action: 'mend_rows',
@@ -62,13 +66,13 @@ function mend(ctx: PlanContext, table: Table, column: string, pending: string, p
         key: batchKey(part),
         quiet: false,
         column: columnLabel(part, column),
+        ...(keep ? { keep } : {}),
       },
-      undo: [],
-      wayBack: null,
-      because: 'the values that the check refuses are not kept',
+      ...back,
       locks: [plannedLock(part, 'ROW EXCLUSIVE', 'batch')],
       work: 'batches',
       estimate: batchesOf(part),
       risk: risk({ performance: 'medium', dataLoss: 'medium' }),
     });
+  }
 }

@@ -111,8 +111,9 @@ function planChange(ctx: PlanContext, change: Change): void {
     })
   )
     return;
-  // Without a key the old row of an UPDATE cannot be found again.
-  const restorable = verb === 'delete' || batchKey(table) !== null;
+  // Without a key, or with another one, the old row of an UPDATE cannot be found again.
+  const key = batchKey(table)?.map((k) => k.name) ?? null;
+  const restorable = verb === 'delete' || (key !== null && !setColumns(change).some((c) => key.includes(c)));
   const archive = goesWithIt(ctx, table, change) || !restorable ? null : archiveTableOf(ctx, table, verb);
   const needsArchive = !goesWithIt(ctx, table, change);
   if (
@@ -123,7 +124,7 @@ function planChange(ctx: PlanContext, change: Change): void {
       `the rows that this ${verb.toUpperCase()} ${verb === 'update' ? 'overwrites' : 'removes'} in ${at} are not kept`,
       restorable
         ? 'archive: {to: <schema>} keeps them, and the way back restores them'
-        : 'give the table a key, so that archive: {to: <schema>} can restore them',
+        : 'give the table a key that this statement does not set, so that archive: {to: <schema>} can restore them',
       table,
     )
   )
@@ -140,16 +141,19 @@ function planChange(ctx: PlanContext, change: Change): void {
   )
     return;
   if (archive) makeArchive(ctx, table, archive);
+  const written = archive && verb === 'update' ? makeWritten(ctx, table) : null;
   ctx.overlay.noteRows(table);
   const whole = why !== null || small;
   const parts = whole ? [table] : withRows(ctx, table);
-  for (const part of parts) addDml(ctx, part, change, archive, whole, table);
+  for (const part of parts) addDml(ctx, part, change, archive, written, whole, table);
 }
+
+const setColumns = (change: Change): string[] =>
+  change.verb === 'update' ? (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []) : [];
 
 /** A foreign key that carries the change into another table; null = none. */
 function cascades(table: Table, change: Change): string | null {
-  const set =
-    change.verb === 'update' ? (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []) : [];
+  const set = setColumns(change);
   const word = change.verb === 'delete' ? 'DELETE' : 'UPDATE';
   const found = table.incoming.find((f) => {
     const touched = change.verb === 'delete' || (f.references?.columns ?? []).some((c) => set.includes(c));
@@ -161,8 +165,7 @@ function cascades(table: Table, change: Change): string | null {
 /** Rows of a table, or values of columns, that this plan makes: their drop takes the change back. */
 function goesWithIt(ctx: PlanContext, table: Table, change: Change): boolean {
   if (ctx.overlay.isNew(table)) return true;
-  const set =
-    change.verb === 'update' ? (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []) : [];
+  const set = setColumns(change);
   return set.length > 0 && set.every((name) => !ctx.overlay.wasThere(table, [name]));
 }
 
@@ -183,11 +186,31 @@ export function makeArchive(ctx: PlanContext, table: Table, archive: RelationNam
   ctx.asked(`+ table ${shownRelation(archive)}`);
 }
 
+/** What the UPDATE wrote, of our own: tells what was written since. */
+function makeWritten(ctx: PlanContext, table: Table): RelationName {
+  const name = ctx.names.make('written', table.schema, String(ctx.statement.number), table.name);
+  const written = { schema: 'pgshift', name };
+  ctx.add({
+    phase: 'expand',
+    action: 'create_kept',
+    title: `make a place for what is written to ${shownRelation(table)}, so that later writes can be told from it`,
+    run: transaction([`CREATE TABLE ${relation(written)} (LIKE ${relation(table)})`]),
+    undo: [transaction([`DROP TABLE IF EXISTS ${relation(written)}`])],
+    locks: [plannedLock(table, 'ACCESS SHARE')],
+    work: 'metadata',
+    estimate: brief(),
+    risk: risk(),
+    own: true,
+  });
+  return written;
+}
+
 function addDml(
   ctx: PlanContext,
   table: Table,
   change: Change,
   archive: RelationName | null,
+  written: RelationName | null,
   whole: boolean,
   parent: Table,
 ): void {
@@ -206,8 +229,9 @@ function addDml(
     where: rowWhere,
     alias,
     archive,
+    ...(written ? { written } : {}),
   };
-  const back = archive ? restore(ctx, parent, archive, verb) : null;
+  const back = archive ? restore(ctx, parent, archive, written, verb) : null;
   ctx.add({
     phase: 'backfill',
     action: verb === 'update' ? 'update_rows' : 'delete_rows',
@@ -255,21 +279,28 @@ function batchSql(change: Change, table: Table, alias: string): string {
     : sqlOf({ DeleteStmt: { ...rest, relation: range } });
 }
 
-/** Old rows come back by key; a row that was changed since keeps nothing of the newer change, a row that is gone stays gone. */
+/**
+ * Old rows come back by key; a row that is gone stays gone. After an UPDATE each column goes back only while it still has what the UPDATE
+ * (and the triggers that it fired) wrote: what the application wrote since stays.
+ */
 function restore(
   ctx: PlanContext,
   table: Table,
   archive: RelationName,
+  written: RelationName | null,
   verb: 'update' | 'delete',
 ): Extract<StepRun, { kind: 'transaction' }> {
   const columns = table.columns.filter((c) => c.generated === null).map((c) => c.name);
-  const key = batchKey(table)?.map((k) => k.name) ?? null;
+  const key = batchKey(table)?.map((k) => k.name) ?? [];
   const overriding = table.columns.some((c) => c.identity !== null) ? ' OVERRIDING SYSTEM VALUE' : '';
-  const insert = `INSERT INTO ${relation(table)} (${identList(columns)})${overriding} SELECT ${identList(columns)} FROM ${relation(archive)}${key ? ' ON CONFLICT DO NOTHING' : ''}`;
+  const insert = `INSERT INTO ${relation(table)} (${identList(columns)})${overriding} SELECT ${identList(columns)} FROM ${relation(archive)}${key.length > 0 ? ' ON CONFLICT DO NOTHING' : ''}`;
   const settable = columns.filter(
-    (c) => !(key ?? []).includes(c) && table.columns.find((k) => k.name === c)?.identity !== 'always',
+    (c) => !key.includes(c) && table.columns.find((k) => k.name === c)?.identity !== 'always',
   );
-  const update = `UPDATE ${relation(table)} AS t SET ${settable.map((c) => `${ident(c)} = a.${ident(c)}`).join(', ')} FROM ${relation(archive)} AS a WHERE ${(key ?? columns).map((c) => `t.${ident(c)} = a.${ident(c)}`).join(' AND ')}`;
+  const still = (c: string): string => `pg_catalog.record_image_eq(ROW(t.${ident(c)}), ROW(n.${ident(c)}))`;
+  const by = (x: string, y: string): string => key.map((c) => `${x}.${ident(c)} = ${y}.${ident(c)}`).join(' AND ');
+  const set = settable.map((c) => `${ident(c)} = CASE WHEN ${still(c)} THEN a.${ident(c)} ELSE t.${ident(c)} END`);
+  const update = `UPDATE ${relation(table)} AS t SET ${set.join(', ')} FROM ${relation(archive)} AS a JOIN ${relation(written ?? archive)} AS n ON ${by('a', 'n')} WHERE ${by('t', 'a')} AND (${settable.map(still).join(' OR ')})`;
   const statement = verb === 'delete' ? insert : update;
   const quiet =
     ctx.catalog.canSetReplicationRole &&
@@ -277,7 +308,8 @@ function restore(
       (t) => t.row && t.enabled !== 'D' && t.events.includes(verb === 'delete' ? 'insert' : 'update'),
     );
   // Emptied with the restoring, so that a second pass changes nothing.
-  return transaction([guarded(relationExists(archive), statement, `DELETE FROM ${relation(archive)}`)], {
+  const empty = [archive, ...(written ? [written] : [])].map((name) => `DELETE FROM ${relation(name)}`);
+  return transaction([guarded(relationExists(archive), statement, ...empty)], {
     long: true,
     // The user's triggers fired when the rows were changed; firing again would write over what is restored.
     ...(quiet ? { settings: { session_replication_role: 'replica' } } : {}),

@@ -228,6 +228,7 @@ function archiveColumn(ctx: PlanContext, table: Table, column: Column, hidden: s
 }
 
 function cleanup(ctx: PlanContext, table: Table, column: Column, hidden: string): void {
+  const archived = archiveTarget(ctx, table, column.name) !== null;
   // Postgres drops the indexes with the column, under the same lock: the ones that are not constraints go concurrently before.
   for (const index of table.indexes.filter(
     (i) => i.columns.includes(column.name) && i.constraint === null && i.parent === null && table.kind === 'table',
@@ -240,12 +241,12 @@ function cleanup(ctx: PlanContext, table: Table, column: Column, hidden: string)
     run: transaction([alterIfExists(table, `DROP COLUMN IF EXISTS ${ident(hidden)}`)], { lockFirst: [] }),
     undo: [],
     wayBack: null,
-    because: archiveTarget(ctx, table, column.name)
+    because: archived
       ? 'its values are kept in the archive only'
       : 'the column is gone after the hold; a backup has it',
     locks: locksOf(ctx, table, 'ACCESS EXCLUSIVE'),
     work: 'metadata',
     estimate: brief(),
-    risk: risk({ dataLoss: isSmall(table) ? 'medium' : 'high', rollback: 'high' }),
+    risk: risk({ dataLoss: archived ? 'low' : isSmall(table) ? 'medium' : 'high', rollback: 'high' }),
   });
 }

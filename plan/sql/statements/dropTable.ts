@@ -28,6 +28,7 @@ export function planDropTable(ctx: PlanContext, table: Table, together: readonly
   if (ctx.overlay.isNew(table)) return dropNew(ctx, table);
   if (refused(ctx, table, together)) return;
   const hidden: RelationName = { schema: table.schema, name: ctx.names.make('del', table.schema, table.name) };
+  const archived = archiveTarget(ctx, table, '') !== null;
   hide(ctx, table, hidden);
   archive(ctx, table, hidden);
   ctx.add({
@@ -37,13 +38,11 @@ export function planDropTable(ctx: PlanContext, table: Table, together: readonly
     run: transaction([`DROP TABLE IF EXISTS ${relation(hidden)}`]),
     undo: [],
     wayBack: null,
-    because: archiveTarget(ctx, table, '')
-      ? 'its rows are kept in the archive only'
-      : 'the table is gone after the hold; a backup has it',
+    because: archived ? 'its rows are kept in the archive only' : 'the table is gone after the hold; a backup has it',
     locks: locksOf(ctx, table, 'ACCESS EXCLUSIVE'),
     work: 'metadata',
     estimate: brief(),
-    risk: risk({ dataLoss: isSmall(table) ? 'medium' : 'high', rollback: 'high' }),
+    risk: risk({ dataLoss: archived ? 'low' : isSmall(table) ? 'medium' : 'high', rollback: 'high' }),
   });
   ctx.overlay.drop(table, `dropped by statement ${ctx.statement.number}`);
   for (const index of table.indexes) ctx.overlay.release({ schema: index.schema, name: index.name });

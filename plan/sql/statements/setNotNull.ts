@@ -5,6 +5,7 @@
 import { parseExpression, expressionSql, qualified } from '../ast';
 import { batchesOf, brief, plannedLock, risk, rowsOf, scanOf } from '../figures';
 import { postgresName } from '../names';
+import { keptValues } from './kept';
 import { ident, relation, shown, shownRelation } from '../../model/quote';
 import {
   alter,
@@ -115,7 +116,10 @@ export function askForNulls(ctx: PlanContext, table: Table, column: Column): voi
 /** Only rows that are NULL are written, so that every valid value stays as it is. */
 function fill(ctx: PlanContext, table: Table, column: Column, up: string, phase: 'backfill' | 'build'): void {
   const expression = upExpression(ctx, table, up);
-  for (const part of withRows(ctx, table))
+  for (const part of withRows(ctx, table)) {
+    const kept = keptValues(ctx, part, column.name, phase);
+    if (!kept) continue;
+    const { keep, ...back } = kept;
     ctx.add({
       phase,
       action: 'fill_nulls',
@@ -131,15 +135,15 @@ function fill(ctx: PlanContext, table: Table, column: Column, up: string, phase:
         key: batchKey(part),
         quiet: false,
         column: columnLabel(part, column.name),
+        ...(keep ? { keep } : {}),
       },
-      undo: [],
-      wayBack: null,
-      because: 'which rows were NULL is not kept; the filled values stay, and are valid in the old shape too',
+      ...back,
       locks: [plannedLock(part, 'ROW EXCLUSIVE', 'batch')],
       work: 'batches',
       estimate: batchesOf({ ...part, rows: Math.ceil(rowsOf(part) * (column.nullFraction ?? 1)) }),
       risk: risk({ performance: 'medium' }),
     });
+  }
 }
 
 function byConstraint(
