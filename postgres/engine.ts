@@ -142,7 +142,8 @@ async function attempt(
     const begun = await beginAttempt(session, ref, direction, context.signal);
     if (begun.state === 'already') return already(begun.row, await locksOf(session, context));
     const observer = await open('observer');
-    const work: Work = { context, session, observer, attempt: begun.attempt, scope: 'do', open };
+    const throttled = { ...begun.attempt.throttledMs };
+    const work: Work = { context, session, observer, attempt: begun.attempt, scope: 'do', throttled, open };
     // Its first attempt ever is one to take it back: it never began.
     const never = direction === 'undo' && begun.attempt.number === 1;
     return await finish(work, direction, started, () => (never ? Promise.resolve(NOTHING) : body(work)));
@@ -159,7 +160,8 @@ async function finish(
 ): Promise<StepOutcome> {
   const { attempt: current, observer } = work;
   try {
-    const { recorded: _, ...result } = await body();
+    const { recorded: _, ...done } = await body();
+    const result = { ...done, throttledMs: work.throttled };
     const seconds = (performance.now() - started) / 1000;
     const status = direction === 'do' ? 'done' : 'undone';
     const kept = direction === 'do' ? { ...result, seconds } : { undo: { ...result, seconds } };
@@ -182,7 +184,10 @@ async function recordFailure(work: Work, direction: 'do' | 'undo', error: unknow
   const final = isProblem(error) && !ERRORS[error.code].retryable;
   const status = direction === 'undo' ? 'undoing' : aborted ? 'pending' : final ? 'failed' : null;
   if (status !== null)
-    await finishAttempt(observer, current, { status, result: aborted ? {} : { error: entry.details ?? {} } });
+    await finishAttempt(observer, current, {
+      status,
+      result: { throttledMs: work.throttled, ...(aborted ? {} : { error: entry.details ?? {} }) },
+    });
   if (aborted) return;
   await writeLog(observer, {
     migration: context.migration,

@@ -31,6 +31,8 @@ export interface Attempt extends StepRef {
   readonly beganAt: number;
   /** How many runs of the way back are recorded as done. */
   readonly undone: number;
+  /** Milliseconds by reason that interrupted attempts were held back. */
+  readonly throttledMs: Readonly<Record<string, number>>;
 }
 
 export interface StepRow {
@@ -143,6 +145,7 @@ async function bump(session: Session, ref: StepRef, direction: 'do' | 'undo'): P
       spentMs: bumped.spent,
       beganAt: performance.now(),
       undone: row.undone ?? 0,
+      throttledMs: (row.result['throttledMs'] ?? {}) as Record<string, number>,
     },
   };
 }

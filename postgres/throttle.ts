@@ -65,7 +65,7 @@ class Reading implements Throttle {
   #readAt = 0;
   #readings: Readings = NO_READINGS;
   readonly #memory: BrakeMemory = {};
-  readonly #throttled: Record<string, number> = {};
+  readonly #throttled: Record<string, number>;
   readonly #cancelled = new Set<number>();
   readonly #replicas = new Map<string, Session>();
   readonly #running = new Set<number>();
@@ -77,7 +77,9 @@ class Reading implements Throttle {
     private readonly work: Work,
     private readonly limits: ThrottleLimits,
     private readonly sources: Omit<BrakeSources, 'replicas'>,
-  ) {}
+  ) {
+    this.#throttled = work.throttled;
+  }
 
   get reason(): string | null {
     return this.#brake?.reason ?? null;

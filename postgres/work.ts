@@ -13,6 +13,8 @@ export interface Work {
   readonly attempt: Attempt;
   /** 'do', or 'undo.<n>' for the n-th run of the way back. */
   readonly scope: string;
+  /** Milliseconds by reason, over all attempts: an interrupted one leaves them in its row. */
+  readonly throttled: Record<string, number>;
   /** Another session for this step, closed with it. */
   readonly open: (purpose: string) => Promise<Session>;
 }
