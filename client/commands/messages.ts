@@ -100,8 +100,12 @@ export async function send(
     );
   }
   if (!options.wait) return;
-  const until = name === 'rollback' || name === 'reject' ? 'end' : 'rest';
-  await followAndReport(context, temporal, seen.id, { until, before });
+  const back = name === 'rollback' || name === 'reject';
+  await followAndReport(context, temporal, seen.id, {
+    until: back ? 'end' : 'rest',
+    before,
+    wanted: name === 'rollback' ? 'rolled_back' : null,
+  });
 }
 
 export const message =

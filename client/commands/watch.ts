@@ -1,6 +1,6 @@
 /** `pgshift watch ID`, and what `start --watch` and `--wait` share: follow, then say how it ended. Ctrl-C ends the watching, never the run. */
 import { ERRORS, Problem } from '../../plan/model/errors';
-import type { WaitingFor } from '../../plan/model/status';
+import type { Status, WaitingFor } from '../../plan/model/status';
 import type { Context } from '../context';
 import { Exit, INTERRUPTED } from '../failure';
 import { follow, hasEnded } from '../follow';
@@ -30,7 +30,16 @@ export async function followAndReport(
   context: Context,
   temporal: Temporal,
   id: string,
-  { until, before = null }: { readonly until: Until; readonly before?: WaitingFor | null },
+  {
+    until,
+    before = null,
+    wanted = null,
+  }: {
+    readonly until: Until;
+    readonly before?: WaitingFor | null;
+    /** The end that was asked for: no failure then. */
+    readonly wanted?: Status['status'] | null;
+  },
 ): Promise<void> {
   const { terminal } = context;
   const interrupt = new AbortController();
@@ -54,6 +63,7 @@ export async function followAndReport(
   if (terminal.json) terminal.printJsonLine(report);
   else if (hasEnded(status) || status.status === 'holding') terminal.print(renderReport(report, terminal.colors));
   else terminal.print(renderStatus(status, null, temporal.url(id), terminal.colors));
+  if (status.status === wanted) return;
   const problem = await outcome(temporal, status);
   if (problem === null) return;
   if (!terminal.json && ROW_CODES.includes(problem.code))

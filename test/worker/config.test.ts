@@ -8,7 +8,6 @@ import type { Config } from '../../worker/config';
 import { writeDevFile } from '../../worker/devFile';
 import { markOf } from '../../worker/embedded/process';
 import { temporalOptions } from '../../worker/temporal';
-import { locate, webUiLink } from '../../client/locate';
 
 const SECRET = 'hunter2';
 const url = (name: string): string => `postgresql://u:${SECRET}@127.0.0.1:1/${name}`;
@@ -105,11 +104,11 @@ it('lets variables win over the file, and a running dev come last', () => {
 
   const none = { TEMPORAL_CONFIG_FILE: join(folder, 'none.toml') };
   writeFileSync(none.TEMPORAL_CONFIG_FILE, '[profile.default]\n');
-  const found = locate({ env: { PGSHIFT_HOME: home, ...none }, cwd: folder });
-  expect(found.temporal).toMatchObject({ address: '127.0.0.1:7999', namespace: 'default', from: 'dev' });
-  expect(webUiLink(found.temporal, 'migration/app/a')).toBe(
-    'http://127.0.0.1:8999/namespaces/default/workflows/migration%2Fapp%2Fa',
-  );
+  expect(temporalOptions({ env: { PGSHIFT_HOME: home, ...none } })).toMatchObject({
+    address: '127.0.0.1:7999',
+    namespace: 'default',
+    from: 'dev',
+  });
   // The process of that pid is another one: dev.json is a leftover.
   writeDevFile(home, { ...live, started: { ...nobody, dev: 'another' } });
   expect(temporalOptions({ env: { PGSHIFT_HOME: home, ...none } })).toMatchObject({
