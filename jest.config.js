@@ -8,5 +8,5 @@ module.exports = {
   globalSetup: '<rootDir>/test/support/globalSetup.ts',
   globalTeardown: '<rootDir>/test/support/globalTeardown.ts',
   testTimeout: 120000,
-  maxWorkers: 2,
+  maxWorkers: 3,
 };

@@ -2,6 +2,7 @@
  * Crash points: places where the process may die, each with what is left and who mends it. The kill tests walk this list, and
  * ARCHITECTURE.md's table is checked against it. `PGSHIFT_CRASH_AT=name[@step][:n]` kills this process with SIGKILL at the
  * n-th pass (default 1), of that step alone when one is named (as `transaction.before-commit@contract.1`); `PGSHIFT_CRASH_MARK=FILE` makes the kill happen once over all restarts (the file is made just before).
+ * `PGSHIFT_CRASH_HOW=SIGSTOP` freezes it there instead: what dies at that instant is then a server, and the process goes on with SIGCONT.
  */
 import { existsSync, writeFileSync } from 'node:fs';
 
@@ -38,5 +39,5 @@ export function crashPoint(name: CrashPoint, step?: string): void {
     if (existsSync(mark)) return;
     writeFileSync(mark, name);
   }
-  process.kill(process.pid, 'SIGKILL');
+  process.kill(process.pid, process.env.PGSHIFT_CRASH_HOW === 'SIGSTOP' ? 'SIGSTOP' : 'SIGKILL');
 }

@@ -14,6 +14,7 @@ import { ident } from '../../postgres/ident';
 import type { Report, Status } from '../../plan/model/status';
 import { freshDatabase } from './database';
 import type { FreshDatabase, ServerVersion } from './database';
+import type { OwnServers, Victim } from './ownServers';
 import type { Scenario } from './scenarios';
 import { temporalAddress } from './temporal';
 import { startWorkerProcess } from './workerProcess';
@@ -21,6 +22,12 @@ import type { WorkerProcess } from './workerProcess';
 
 /** Where a worker dies: `name[@step][:n]`, as PGSHIFT_CRASH_AT takes it. */
 export type Kill = string;
+
+/** Who dies while the worker stands there. A server is started again on its own files before the worker goes on. */
+export interface Death {
+  readonly at: Kill;
+  readonly victim: 'worker' | Victim;
+}
 
 export interface EndState {
   /** JSON of every row of every compared table, in key order. */
@@ -35,7 +42,7 @@ export interface ScenarioRun {
   /** Starts a worker for this run; `kill` makes it die there, once. */
   worker(kill?: Kill, env?: Readonly<Record<string, string>>): WorkerProcess;
   /** Keeps one worker alive with these kills in their order until `until` settles; throws when a kill never happened. */
-  supervise<T>(kills: readonly Kill[], until: Promise<T>): Promise<T>;
+  supervise<T>(kills: readonly (Kill | Death)[], until: Promise<T>): Promise<T>;
   status(): Promise<Status>;
   report(): Promise<Report>;
   /** Waits until the predicate holds over status; throws with the last status after `timeoutMs`. */
@@ -78,12 +85,37 @@ export interface StartOptions {
   readonly temporalAddress?: string;
   /** Reuse a database that is set up already. */
   readonly database?: FreshDatabase;
+  /** Of the test's own, for deaths of Temporal and Postgres. */
+  readonly servers?: OwnServers;
+}
+
+/**
+ * The worker freezes at the point, the server dies and comes back, the worker thaws and is asked to stop: the next one goes on from what
+ * the database says. Throws when the run was over before.
+ */
+async function serverDies(
+  run: ScenarioRun,
+  servers: OwnServers | undefined,
+  death: { readonly at: Kill; readonly victim: Victim },
+  over: () => boolean,
+): Promise<void> {
+  if (!servers) throw new Error('a server dies only where the test has its own');
+  const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
+  const worker = run.worker(death.at, { PGSHIFT_CRASH_HOW: 'SIGSTOP', PGSHIFT_CRASH_MARK: mark });
+  while (!existsSync(mark)) {
+    if (over()) throw new Error(`the run ended before ${death.victim} could die at ${death.at}`);
+    await sleep(50);
+  }
+  await servers.kill(death.victim);
+  await servers.start(death.victim);
+  worker.signal('SIGCONT');
+  await worker.stop();
 }
 
 /** Makes the database and starts the workflow. No worker runs yet. */
 export async function startScenario(scenario: Scenario, options: StartOptions = {}): Promise<ScenarioRun> {
   const database = options.database ?? (await freshDatabase(options.version ?? 18, scenario.setup));
-  const address = options.temporalAddress ?? temporalAddress();
+  const address = options.temporalAddress ?? options.servers?.temporalAddress ?? temporalAddress();
   const connection = await Connection.connect({ address });
   const client = new Client({ connection });
   const id = randomBytes(4).toString('hex');
@@ -117,15 +149,22 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
         (error: unknown) => ({ error }),
       );
       void settled.then(() => (over = true));
-      const waiting = [...kills];
+      const waiting = kills.map((kill): Death => (typeof kill === 'string' ? { at: kill, victim: 'worker' } : kill));
       for (;;) {
-        const kill = waiting.shift();
+        const death = waiting.shift();
+        const kill = death?.at;
+        if (death && death.victim !== 'worker') {
+          await serverDies(run, options.servers, { at: death.at, victim: death.victim }, () => over);
+          continue;
+        }
         const worker = run.worker(kill);
         const first = await Promise.race([settled.then(() => null), worker.exited]);
         if (first === null || over) {
           await worker.stop();
           if (kill !== undefined && first === null)
-            throw new Error(`the run ended before the kill at ${kill}; still waiting: ${waiting.join(', ') || 'none'}`);
+            throw new Error(
+              `the run ended before the kill at ${kill}; still waiting: ${waiting.map(({ at }) => at).join(', ') || 'none'}`,
+            );
           break;
         }
         if (first.signal !== 'SIGKILL' || kill === undefined)

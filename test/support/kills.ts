@@ -1,7 +1,7 @@
 /** Which crash points each kind of step passes, and a seeded choice among them: the seed is printed, so that a run can be had again. */
 import type { Step, StepRun } from '../../plan/model/steps';
 import type { FreshDatabase } from './database';
-import type { Kill } from './killRun';
+import type { Death, Kill } from './killRun';
 
 const POINTS: Readonly<Record<StepRun['kind'], readonly string[]>> = {
   transaction: ['step.begin.after', 'transaction.before-commit', 'transaction.after-commit'],
@@ -51,3 +51,11 @@ export function pick<T>(from: readonly T[], random: () => number): T {
   if (one === undefined) throw new Error('nothing to choose from');
   return one;
 }
+
+const VICTIMS: readonly Death['victim'][] = ['worker', 'worker', 'worker', 'temporal', 'postgres'];
+
+/** One death of each list that is not empty: where and who is drawn. */
+export const deathsOf = (places: readonly (readonly Kill[])[], random: () => number): Death[] =>
+  places
+    .filter((kills) => kills.length > 0)
+    .map((kills) => ({ at: pick(kills, random), victim: pick(VICTIMS, random) }));
