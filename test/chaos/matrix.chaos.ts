@@ -81,7 +81,7 @@ describe('the kill matrix', () => {
     await untouched.drop();
     const run = await startScenario(scenario, { plan: { hold: '0s' } });
     const began = Date.now();
-    await run.supervise([], run.handle.result());
+    await run.supervise([], run.result());
     milliseconds = Date.now() - began;
     steps = await storedSteps(run.database);
     after = await run.end(scenario.tables, RANDOM_COLUMNS);
@@ -101,13 +101,13 @@ describe('the kill matrix', () => {
     name: `there: ${kill}`,
     run: () =>
       withRun({ plan: { hold: '0s' } }, async (run) => {
-        await run.supervise([kill], run.handle.result());
+        await run.supervise([kill], run.result());
         sameEnd(await run.end(scenario.tables, RANDOM_COLUMNS), after);
       }),
   });
 
   const rolledBack = (run: ScenarioRun): Promise<void> =>
-    run.handle.result().then(
+    run.result().then(
       () => Promise.reject(new Error('the run completed instead of being rolled back')),
       (error: { cause?: { type?: string }; message?: string }) => {
         if (error.cause?.type !== 'RolledBack') throw new Error(`ended as ${error.cause?.type ?? error.message}`);
@@ -147,10 +147,10 @@ describe('the kill matrix', () => {
       run: () =>
         withRun({ plan: { hold: '0s' } }, async (run) => {
           const victim = run.worker();
-          await Promise.race([sleep(at), run.handle.result()]);
+          await Promise.race([sleep(at), run.result()]);
           victim.signal('SIGKILL');
           await victim.exited;
-          await run.supervise([], run.handle.result());
+          await run.supervise([], run.result());
           sameEnd(await run.end(scenario.tables, RANDOM_COLUMNS), after);
         }),
     }));
@@ -169,7 +169,7 @@ describe('the kill matrix', () => {
           await sleep(at + 1_000);
           frozen.signal('SIGSTOP');
           const successor = run.worker();
-          const done = run.handle.result();
+          const done = run.result();
           await Promise.race([done, sleep(20_000)]);
           frozen.signal('SIGCONT');
           await done;
@@ -191,7 +191,7 @@ describe('the kill matrix', () => {
           run: () =>
             withRun({ plan: { hold: '0s' } }, async (run) => {
               const steady = run.worker();
-              const done = run.handle.result();
+              const done = run.result();
               let over = false;
               void done.then(() => (over = true)).catch(() => (over = true));
               for (let n = 0; n < 30 && !over; n++) {
@@ -231,7 +231,7 @@ describe('the kill matrix', () => {
                   await servers.kill(victim);
                   await servers.start(victim);
                   await Promise.race([
-                    run.handle.result(),
+                    run.result(),
                     sleep(120_000).then(() => Promise.reject(new Error('not over after 120 s'))),
                   ]);
                   await worker.stop();

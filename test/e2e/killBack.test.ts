@@ -37,7 +37,7 @@ test('one death in every step of the way back: the database is as it was', async
   await run.handle.signal('rollback', { by: 'test', reason: 'taken back under fire' });
   const way = [...steps].reverse().filter((step) => step.phase !== 'cleanup');
   const deaths = deathsOf(way.map(undoKillsOf), draw);
-  const result = run.handle.result().then(
+  const result = run.result().then(
     () => 'completed',
     (error: { cause?: { type?: string } }) => error.cause?.type,
   );

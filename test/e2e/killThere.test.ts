@@ -32,7 +32,7 @@ const committedChunks = `SELECT step_id, sum(rows)::int AS rows FROM pgshift.chu
 
 test('one death in every step: it ends like an undisturbed run, and no batch is committed twice', async () => {
   const calm = await startScenario(scenario, { plan: { hold: '0s' } });
-  await calm.supervise([], calm.handle.result());
+  await calm.supervise([], calm.result());
   const steps = await storedSteps(calm.database);
   const undisturbed = await calm.end(scenario.tables, random);
   const chunks = await calm.database.query(committedChunks);
@@ -41,7 +41,7 @@ test('one death in every step: it ends like an undisturbed run, and no batch is 
   const database = await servers.database(scenario.setup);
   const run = await startScenario(scenario, { plan: { hold: '0s' }, database, servers });
   const deaths = deathsOf([['claim.before'], ['claim.after'], ...steps.map(killsOf), ['finish.before']], draw);
-  await run.supervise(deaths, run.handle.result());
+  await run.supervise(deaths, run.result());
   const end = await run.end(scenario.tables, random);
   expect(end.catalog).toEqual(undisturbed.catalog);
   expect(end.rows).toEqual(undisturbed.rows);

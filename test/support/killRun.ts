@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, Connection } from '@temporalio/client';
+import { Client, Connection, WorkflowFailedError } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { ident } from '../../postgres/ident';
@@ -43,6 +43,8 @@ export interface ScenarioRun {
   worker(kill?: Kill, env?: Readonly<Record<string, string>>): WorkerProcess;
   /** Keeps one worker alive with these kills in their order until `until` settles; throws when a kill never happened. */
   supervise<T>(kills: readonly (Kill | Death)[], until: Promise<T>): Promise<T>;
+  /** As handle.result(), also while Temporal is away: only the run's own failure ends it. */
+  result(): Promise<unknown>;
   status(): Promise<Status>;
   report(): Promise<Report>;
   /** Waits until the predicate holds over status; throws with the last status after `timeoutMs`. */
@@ -173,6 +175,16 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
       const outcome = await settled;
       if ('error' in outcome) throw outcome.error;
       return outcome.value;
+    },
+    async result() {
+      for (;;) {
+        try {
+          return await handle.result();
+        } catch (error) {
+          if (error instanceof WorkflowFailedError) throw error;
+          await sleep(200); // Temporal is down: it comes back on the same port
+        }
+      }
     },
     status: () => handle.query<Status>('status'),
     report: () => handle.query<Report>('report'),
