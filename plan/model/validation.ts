@@ -119,10 +119,11 @@ export interface VerifyResult {
   readonly tables: readonly VerifiedTable[];
 }
 
-/** What a workflow answers: the result where it is small, else where it lies. */
-export type ValidationOutcome = (VerifyResult | Pick<VerifyResult, 'passed' | 'statistics'>) & {
+/** What workflow `validation` answers: the result, without what would make it larger than an answer may be. */
+export interface ValidationOutcome extends VerifyResult {
   readonly status: 'completed';
   readonly id: string;
   readonly checksum: string;
+  /** Where the whole of it lies: `<target>/<name>`, in schema pgshift of that database. */
   readonly reportRef: string;
-};
+}

@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '../../plan/model/errors';
-import type { ValidationPlan } from '../../plan/model/validation';
+import type { ValidationPlan, VerifyResult } from '../../plan/model/validation';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import { findMigration } from '../state/migrations';
@@ -90,13 +90,39 @@ async function claimOnce(session: Session, claim: ValidationClaim): Promise<'cla
   return 'claimed';
 }
 
-/** How it ended: `passed` completes it, anything else fails it, so that nothing that depends on it goes on. */
-export async function endValidation(session: Session, name: string, passed: boolean): Promise<void> {
-  await session.run(
-    `UPDATE pgshift.migrations SET status = $2, applied_at = CASE WHEN $2 = 'completed' THEN now() END,
-            execution_time = now() - started_at, updated_at = now() WHERE name = $1 AND kind = 'validation'`,
-    [name, passed ? 'completed' : 'failed'],
+/** The plan as it was claimed; null = no validation of that name. */
+export async function findPlan(session: Session, name: string): Promise<ValidationPlan | null> {
+  const row = await session.one<{ plan: ValidationPlan | null }>(
+    `SELECT m.plan FROM pgshift.migrations AS m WHERE m.name = $1 AND m.kind = 'validation'`,
+    [name],
   );
+  return row?.plan ?? null;
+}
+
+/** Keeps the result; `passed` completes it, anything else fails it, so that nothing that depends on it goes on. */
+export async function endValidation(session: Session, name: string, result: VerifyResult): Promise<void> {
+  await inTransaction(session, async () => {
+    await session.run(
+      `INSERT INTO pgshift.steps (migration_name, step_id, phase, status, started_at, finished_at, rows, result)
+       VALUES ($1, 'finish', 'validate', 'done', now(), now(), $2, $3::jsonb)
+       ON CONFLICT (migration_name, step_id) DO UPDATE SET result = excluded.result, finished_at = now(), rows = excluded.rows`,
+      [name, result.statistics.rows, JSON.stringify({ verified: result })],
+    );
+    await session.run(
+      `UPDATE pgshift.migrations SET status = $2, applied_at = CASE WHEN $2 = 'completed' THEN now() END,
+              execution_time = now() - started_at, updated_at = now() WHERE name = $1 AND kind = 'validation'`,
+      [name, result.passed ? 'completed' : 'failed'],
+    );
+  });
+}
+
+/** The result of the last run that came to its end; null = none did. */
+export async function findResult(session: Session, name: string): Promise<VerifyResult | null> {
+  const row = await session.one<{ result: { verified?: VerifyResult } }>(
+    `SELECT s.result FROM pgshift.steps AS s WHERE s.migration_name = $1 AND s.step_id = 'finish'`,
+    [name],
+  );
+  return row?.result.verified ?? null;
 }
 
 /** Ended without a result (cancelled, refused): only this run's own row. */

@@ -11,6 +11,7 @@ import { claimValidation, endValidation, LOCAL } from './claim';
 import { compareTables } from './compare';
 import type { VerifyContext } from './context';
 import { recheckRows } from './recheck';
+import { repairRows } from './repair';
 import { readResult } from './result';
 
 export type { VerifyContext, VerifyProgress } from './context';
@@ -18,6 +19,23 @@ export type { VerifyContext, VerifyProgress } from './context';
 /** The same plan, the same one: a run that died is taken up by it. */
 export const validationChecksum = (plan: ValidationPlan): string =>
   createHash('sha256').update(JSON.stringify(plan)).digest('hex');
+
+export type VerifyPhase = 'compare' | 'checks' | 'recheck' | 'repair';
+
+export const phasesOf = (plan: ValidationPlan): VerifyPhase[] => [
+  'compare',
+  'checks',
+  'recheck',
+  ...(plan.repair === 'target' ? (['repair'] as const) : []),
+];
+
+/** Runs one phase, behind what is done of it. @throws Problem FenceBroken when another attempt has taken over. */
+export async function runPhase(phase: VerifyPhase, context: VerifyContext): Promise<void> {
+  if (phase === 'compare') await compareTables(context);
+  else if (phase === 'recheck') await recheckRows(context);
+  else if (phase === 'repair') await repairRows(context);
+  else await runChecks(context);
+}
 
 /** @throws Problem NameInUse, Unreachable, PrivilegeMissing, NoSuchObject, SameDatabase, ... */
 export async function verifyLocally(context: VerifyContext): Promise<VerifyResult> {
@@ -28,11 +46,9 @@ export async function verifyLocally(context: VerifyContext): Promise<VerifyResul
     await install(session, signal);
     const checksum = validationChecksum(plan);
     await claimValidation(session, { plan, checksum, workflowId: LOCAL, runId: LOCAL });
-    await compareTables(context);
-    await recheckRows(context);
-    await runChecks(context);
+    for (const phase of phasesOf(plan)) await runPhase(phase, context);
     const result = await readResult(session, plan);
-    await endValidation(session, plan.name, result.passed);
+    await endValidation(session, plan.name, result);
     return result;
   } finally {
     await session.close();

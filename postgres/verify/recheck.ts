@@ -77,15 +77,13 @@ export async function decide(
   const { different, unsettled } = await settle({ sessions, pair, keys, signal, live: plan.live === 'auto', barrier });
   const named = different.map((key) => ({ key, kind: kinds.get(keyId(key)) ?? ('changed' as const) }));
   const shown = await readDifferences(sessions, pair, named.slice(0, plan.differences));
-  const rest = named
-    .slice(plan.differences)
-    .map(({ key, kind }): DifferenceLine => ({
-      key: keyJson(pair, key),
-      kind,
-      column: null,
-      source: null,
-      target: null,
-    }));
+  const rest = named.slice(plan.differences).map(({ key, kind }): DifferenceLine => ({
+    key: keyJson(pair, key),
+    kind,
+    column: null,
+    source: null,
+    target: null,
+  }));
   return { lines: [...shown, ...rest], unsettled };
 }
 
