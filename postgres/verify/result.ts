@@ -117,7 +117,7 @@ function tableOf(
       finding(
         'rows',
         label,
-        `${formatCount(counts.unsettled)} rows were written too often to be seen at rest; verify again`,
+        `${formatCount(counts.unsettled)} rows never came to rest (written too often, or the target lags): verify again`,
       ),
     );
   return {

@@ -103,7 +103,8 @@ async function round(settling: Settling, open: Map<string, Open>): Promise<strin
   for (const [id, row] of open) {
     const [there, first, last] = [at(target, id), at(before, id), at(after, id)];
     if (history.get(id)?.has(there.hash)) open.delete(id);
-    else if (judge(row, { there, first, last, caughtUp })) real.push(id);
+    else if (judge(row, { there, first, last, log: barrier === null ? 'none' : caughtUp ? 'reached' : 'behind' }))
+      real.push(id);
   }
   return real;
 }
@@ -112,20 +113,24 @@ interface Look {
   readonly there: Version;
   readonly first: Version;
   readonly last: Version;
-  readonly caughtUp: boolean;
+  /** Does the target have the source's log up to the first look? */
+  readonly log: 'none' | 'reached' | 'behind';
 }
 
 /** Is this row different for good? */
-function judge(row: Open, { there, first, last, caughtUp }: Look): boolean {
+function judge(row: Open, { there, first, last, log }: Look): boolean {
   const now = performance.now();
+  // A target that has not caught up yet says nothing.
+  if (log === 'behind') return false;
   if (there.hash !== row.targetHash) [row.targetHash, row.targetSince] = [there.hash, now];
   const still = first.hash === last.hash && first.writes === last.writes;
   if (!still) {
     row.strikes = 0;
-    return !caughtUp && now - row.targetSince > STALE_MS;
+    return log === 'none' && now - row.targetSince > STALE_MS;
   }
   const seen = `${last.hash}/${last.writes}/${there.hash}/${there.writes}`;
   if (seen !== row.seen) [row.seen, row.strikes, row.since] = [seen, 0, now];
   row.strikes += 1;
-  return caughtUp ? row.strikes >= STRIKES.barrier : row.strikes >= STRIKES.time && now - row.since >= QUIET_MS;
+  if (log === 'reached') return row.strikes >= STRIKES.barrier;
+  return row.strikes >= STRIKES.time && now - row.since >= QUIET_MS;
 }
