@@ -5,15 +5,28 @@ import { checkSignal } from '../../work';
 import type { VerifyContext } from '../context';
 import type { Phase } from '../prepared';
 import { withPhase } from '../prepared';
+import { checkOrphans } from './orphans';
+import { checkPerformance } from './performance';
+import { checkConstraints, checkPrivileges, checkRls, checkSchema } from './schema';
+import { checkSequences } from './sequences';
 
 export interface Checked {
   readonly errors: readonly VerifyFinding[];
   readonly warnings: readonly VerifyFinding[];
 }
 
-export type Check = (phase: Phase, context: VerifyContext) => Promise<Checked>;
+type Check = (phase: Phase) => Promise<Checked>;
 
-const CHECK: Readonly<Partial<Record<CheckName, Check>>> = {};
+/** `rows` is a phase of its own. */
+const CHECK: Readonly<Record<Exclude<CheckName, 'rows'>, Check>> = {
+  schema: checkSchema,
+  constraints: checkConstraints,
+  sequences: checkSequences,
+  privileges: checkPrivileges,
+  rls: checkRls,
+  orphans: checkOrphans,
+  performance: checkPerformance,
+};
 
 /** A report stays small: what there is more of is counted. */
 const FINDINGS_MAX = 500;
@@ -24,9 +37,10 @@ export async function runChecks(context: VerifyContext): Promise<void> {
     const warnings: VerifyFinding[] = [];
     for (const name of context.plan.checks) {
       checkSignal(context.signal);
-      const found = await CHECK[name]?.(phase, context);
-      errors.push(...(found?.errors ?? []));
-      warnings.push(...(found?.warnings ?? []));
+      if (name === 'rows') continue;
+      const found = await CHECK[name](phase);
+      errors.push(...found.errors);
+      warnings.push(...found.warnings);
     }
     const result = { errors: few(errors), warnings: few(warnings) };
     const { state, attempt } = phase;
