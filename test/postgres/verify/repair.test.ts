@@ -20,7 +20,7 @@ const SETUP = `CREATE TABLE parent (id int GENERATED ALWAYS AS IDENTITY PRIMARY 
   CREATE TABLE log (x int, t text); CREATE TABLE seen (n int);
   CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (1); RETURN NULL; END $$;
   INSERT INTO parent (name, bits, v) SELECT 'p' || i, B'101', 'v' || i FROM generate_series(1, 50) AS i;
-  INSERT INTO child SELECT i, 'b' || i, i, i, DEFAULT, jsonb_build_object('i', i), '2026-01-01 00:00:00.123456+00', ARRAY['x', NULL, 'a,"b"'] FROM generate_series(1, 50) AS i;
+  INSERT INTO child (a, b, n, f, j, at, arr) SELECT i, 'b' || i, i, i, jsonb_build_object('i', i), '2026-01-01 00:00:00.123456+00', ARRAY['x', NULL, 'a,"b"'] FROM generate_series(1, 50) AS i;
   INSERT INTO log SELECT i % 5, NULL FROM generate_series(1, 100) AS i;
   CREATE TRIGGER touched AFTER INSERT OR UPDATE OR DELETE ON child FOR EACH STATEMENT EXECUTE FUNCTION touch(); ANALYZE`;
 const TABLES = ['parent', 'child', 'log', 'seen'];
