@@ -2,7 +2,7 @@
 import { Problem } from '../../plan/model/errors';
 import type { VerifyFinding } from '../../plan/model/validation';
 import type { Attempt } from '../fence';
-import { beginAttempt } from '../fence';
+import { beginAttempt, fenceBroken, finishAttempt } from '../fence';
 import type { Session } from '../session';
 import { openSession } from '../session';
 import type { VerifyContext } from './context';
@@ -46,11 +46,12 @@ export interface Phase extends Prepared {
   readonly attempt: Attempt;
 }
 
-/** Runs one phase under its fence; answers null when it is done already. Every session is closed at the end. */
+/** Runs one phase under its fence; answers null when it is done already, or there is nothing for it to do. Every session is closed at the end. */
 export async function withPhase<T>(
   context: VerifyContext,
   stepId: 'compare' | 'recheck' | 'repair' | 'checks',
   work: (phase: Phase) => Promise<T>,
+  needed: (state: Session) => Promise<boolean> = () => Promise.resolve(true),
 ): Promise<T | null> {
   const { name } = context.plan;
   const state = await openSession(context.target, { purpose: stepId, migration: name });
@@ -58,6 +59,11 @@ export async function withPhase<T>(
     const ref = { migration: name, stepId, phase: 'validate' } as const;
     const begun = await beginAttempt(state, ref, 'do', context.signal);
     if (begun.state === 'already') return null;
+    if (!(await needed(state))) {
+      if (!(await finishAttempt(state, begun.attempt, { status: 'done', result: {} })))
+        throw fenceBroken(begun.attempt);
+      return null;
+    }
     const sessions = await openPair(context.source, context.target, name, stepId);
     try {
       return await work({ ...(await prepare(context, sessions)), state, attempt: begun.attempt });

@@ -27,7 +27,9 @@ interface Listed extends Record<string, unknown> {
 
 /** Decides every candidate. Answers how many were looked at. */
 export async function recheckRows(context: VerifyContext): Promise<number> {
-  return (await withPhase(context, 'recheck', (phase) => recheckPhase(context, phase))) ?? 0;
+  const any = async (state: Session): Promise<boolean> =>
+    (await tablesWith(state, context.plan.name, 'candidate')).size > 0;
+  return (await withPhase(context, 'recheck', (phase) => recheckPhase(context, phase), any)) ?? 0;
 }
 
 async function recheckPhase(context: VerifyContext, { sessions, pairs, state, attempt }: Phase): Promise<number> {

@@ -30,7 +30,9 @@ const ROUNDS = 3;
 const LOCK_TIMEOUT = '5s';
 
 export async function repairRows(context: VerifyContext): Promise<void> {
-  await withPhase(context, 'repair', (phase) => repairPhase(context, phase));
+  const any = async (state: Session): Promise<boolean> =>
+    (await tablesWith(state, context.plan.name, 'verify')).size > 0;
+  await withPhase(context, 'repair', (phase) => repairPhase(context, phase), any);
 }
 
 async function repairPhase(context: VerifyContext, phase: Phase): Promise<void> {

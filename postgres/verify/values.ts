@@ -1,6 +1,6 @@
 /**
  * The rows that differ, with both values by column, into pgshift.differences of the target: the only place where they are written. Values are cut
- * after 8 kB; what differs is decided on the whole value.
+ * after 8 kB (256 characters of wide tables); what differs is decided on the whole value.
  */
 import type { DifferenceKind } from '../../plan/model/validation';
 import type { KeyValues } from './lookup';
@@ -10,7 +10,8 @@ import type { SessionPair } from './session';
 import type { Side } from './tally';
 import { onBoth } from './tally';
 
-const VALUE_MAX = 8_192;
+/** A wide table's values are cut earlier: a hundred rows of a thousand columns must fit into one statement. */
+const valueMax = ({ columns }: Pair): number => (columns.length > 30 ? 256 : 8_192);
 
 /** One line of pgshift.differences. Of a row that is listed without values `column` is null. */
 export interface DifferenceLine {
@@ -35,7 +36,7 @@ const keyOf = (pair: Pair, key: KeyValues): Record<string, string | null> =>
 function valuesSql(pair: Pair, side: Side): string {
   const texts = pair.columns.map((column) => `(${column[side]})::text`);
   const list = (wrap: (text: string) => string): string => `ARRAY[${texts.map(wrap).join(', ')}]::text[]`;
-  return `${list((text) => `left(${text}, ${VALUE_MAX})`)} AS shown, ${list((text) => `md5(${text})`)} AS whole`;
+  return `${list((text) => `left(${text}, ${valueMax(pair)})`)} AS shown, ${list((text) => `md5(${text})`)} AS whole`;
 }
 
 async function readRows(sessions: SessionPair, pair: Pair, side: Side, keys: readonly KeyValues[]): Promise<Rows> {

@@ -31,11 +31,32 @@ export async function walkLanes(source: Session, pair: Pair, key: PairKey, paral
   const rows = Math.max(0, pair.source.rows);
   const of = { table: pair.source, key: key.walk?.source ?? [] };
   const mark = rows >= SPLIT_FROM_ROWS && parallel > 1 ? await highWater(source, of) : null;
-  const ends = mark === null ? [] : await splitBounds(source, of, mark, parallel);
+  const known = mark === null ? null : await histogramEnds(source, pair, key, parallel);
+  const ends = mark === null ? [] : (known ?? (await splitBounds(source, of, mark, parallel)));
   const highs: (Bound | null)[] = [...ends, null];
   return highs.map((high, lane) =>
     emptyLane(pair, { lane, low: highs[lane - 1] ?? null, high, rowsTotal: Math.round(rows / highs.length) }),
   );
+}
+
+/** From the planner's statistics, where a key of one column has them: no sample is read then. Ends that are stale only make lanes unequal. */
+async function histogramEnds(
+  source: Session,
+  pair: Pair,
+  { walk }: PairKey,
+  parallel: number,
+): Promise<Bound[] | null> {
+  const [only, ...more] = walk?.source ?? [];
+  if (!only || more.length > 0) return null;
+  const row = await source.one<{ bounds: string[] | null }>(
+    `SELECT s.histogram_bounds::text::text[] AS bounds FROM pg_stats AS s
+      WHERE s.schemaname = $1 AND s.tablename = $2 AND s.attname = $3 AND NOT s.inherited`,
+    [pair.source.schema, pair.source.name, only.name],
+  );
+  const bounds = row?.bounds ?? [];
+  if (bounds.length < 2 * parallel) return null;
+  const ends = Array.from({ length: parallel - 1 }, (_, n) => bounds[Math.floor((bounds.length * (n + 1)) / parallel)]);
+  return [...new Set(ends)].flatMap((end) => (end === undefined ? [] : [[end]]));
 }
 
 export interface Walk {
