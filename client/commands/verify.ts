@@ -7,12 +7,13 @@ import type { ValidationPlan, VerifyResult } from '../../plan/model/validation';
 import type { ValidationProgress, ValidationStatus } from '../../plan/model/validationState';
 import { formatCount, formatDuration } from '../../plan/model/values';
 import type { Context } from '../context';
-import { isOutOfSight, onDatabase, targetOf } from '../direct';
+import { targetOf } from '../direct';
 import { Exit, INTERRUPTED } from '../failure';
 import { pairs } from '../render/table';
 import { renderVerify } from '../render/verify';
 import type { Temporal } from '../temporal';
 import { loadValidation } from '../validationFile';
+import { sampled, storedValidation } from '../validationReport';
 
 interface VerifyOptions {
   readonly local?: boolean;
@@ -142,25 +143,13 @@ async function resultOf(context: Context, temporal: Temporal, plan: ValidationPl
   const failure = await temporal.failure(id, runId);
   if (failure !== null) throw failure;
   // The whole of it lies in the target; what the workflow answers may be shortened.
-  const stored = await storedResult(context, plan);
-  if (stored !== null) return stored;
+  const stored = await storedValidation(context, plan.target, plan.name);
+  if (stored !== null) return stored.result;
   const report = await temporal.query<ValidationStatus & VerifyResult>(id, 'report', runId);
   if (report === null)
     throw new Problem('Unreachable', 'no worker answers, and the target cannot be reached from here');
   const { passed, errors, warnings, statistics, tables } = report;
   return { passed, errors, warnings, statistics, tables };
-}
-
-async function storedResult(context: Context, plan: ValidationPlan): Promise<VerifyResult | null> {
-  const { findResult } = await import('../../postgres/verify/claim.js');
-  try {
-    return await onDatabase(await targetOf(context, plan.target), 'report', (session) =>
-      findResult(session, plan.name),
-    );
-  } catch (error) {
-    if (isOutOfSight(error)) return null;
-    throw error;
-  }
 }
 
 async function show(context: Context, plan: ValidationPlan, result: VerifyResult, showValues: boolean): Promise<void> {
@@ -170,17 +159,4 @@ async function show(context: Context, plan: ValidationPlan, result: VerifyResult
   terminal.print(renderVerify(full, plan, terminal.colors));
   if (!full.passed && !showValues && full.tables.some((table) => (table.samples ?? []).length > 0))
     terminal.note('keys and values are masked; --show-values shows them');
-}
-
-async function sampled(context: Context, plan: ValidationPlan, result: VerifyResult, showValues: boolean) {
-  const { withSamples } = await import('../../postgres/verify/samples.js');
-  try {
-    const of = { name: plan.name, limit: plan.differences, showValues };
-    const target = await targetOf(context, plan.target);
-    return await onDatabase(target, 'report', (session) => withSamples(session, of, result));
-  } catch (error) {
-    if (!isOutOfSight(error)) throw error;
-    context.terminal.note(`no connection to ${plan.target}: the rows that differ are not shown`);
-    return result;
-  }
 }

@@ -70,11 +70,9 @@ function worker(crashAt?: string): WorkerProcess {
   return started;
 }
 
-async function pgshift(args: readonly string[], plan: Readonly<Record<string, unknown>>) {
-  const file = join(folder, `${String(plan.name)}.json`);
-  writeFileSync(file, JSON.stringify(plan));
+function command(args: readonly string[]) {
   const urls = Object.fromEntries(
-    Object.entries(databases()).map(([n, url]) => [`PGSHIFT_DATABASE_${n.toUpperCase()}`, url]),
+    Object.entries(databases()).map(([name, url]) => [`PGSHIFT_DATABASE_${name.toUpperCase()}`, url]),
   );
   const env = {
     TEMPORAL_ADDRESS: temporalAddress(),
@@ -82,7 +80,13 @@ async function pgshift(args: readonly string[], plan: Readonly<Record<string, un
     PGSHIFT_HOME: join(folder, 'home'),
     ...urls,
   };
-  return runCli(['verify', file, ...args], { env, timeoutMs: 90_000 });
+  return runCli(args, { env, timeoutMs: 90_000 });
+}
+
+function pgshift(args: readonly string[], of: Readonly<Record<string, unknown>>) {
+  const file = join(folder, `${String(of.name)}.json`);
+  writeFileSync(file, JSON.stringify(of));
+  return command(['verify', file, ...args]);
 }
 
 const start = (of: ReturnType<typeof plan>) =>
@@ -140,6 +144,25 @@ test('pgshift verify: exit 1 and the rows, masked; with values when asked; 0 whe
     errors: [],
     tables: [{ table: 'public.names', equal: true, sourceRows: 1_999 }],
   });
+});
+
+test('status, watch and report know a validation; its exit code is the verdict', async () => {
+  const status = await command(['status', `validation/${GREEN}/killed`, '--json']);
+  expect(status.json()).toMatchObject({ kind: 'validation', status: 'completed', phase: 'finish', database: GREEN });
+  const watched = await command(['watch', 'killed']);
+  expect(watched.code).toBe(1);
+  expect(watched.stdout).toMatch(/DIFFERENT/);
+  const report = await command(['report', 'killed', '--show-values']);
+  expect(report.code).toBe(0);
+  expect(report.stdout).toMatch(/id=654321/);
+  const json = (await command(['report', 'killed', '--json'])).json<VerifyResult & { status: string }>();
+  expect(json).toMatchObject({ status: 'completed', passed: false, statistics: { rows: ROWS + 2_000 } });
+  for (const format of ['markdown', 'html'])
+    expect((await command(['report', 'killed', '--format', format])).stdout).toMatch(/public\.big/);
+  expect(
+    (await command(['list', '--kind', 'validation', '--database', GREEN, '--json'])).json<{ items: unknown[] }>().items
+      .length,
+  ).toBeGreaterThan(0);
 });
 
 test('without Temporal: the same answer; a run that was killed is taken up by the same command', async () => {
