@@ -2,6 +2,7 @@
  * Phase compare: every table by ranges, several at once, the largest first. Keeps true: what is done stays done over any crash; a table that cannot
  * be compared (a privilege, a cast of the plan that fails) is an error of that table and stops no other.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Problem } from '../../plan/model/errors';
 import { isProblem } from '../../plan/model/errors';
 import type { Attempt } from '../fence';
@@ -32,7 +33,11 @@ interface Comparing {
   readonly jobs: Job[];
   readonly counted: Map<string, { rows: number }>;
   readonly meter: Meter;
+  /** Workers that are making a table's lanes just now. */
+  dividing: number;
 }
+
+const DIVIDING_MS = 5;
 
 /** Rows so far, for people. Rates are of this attempt. */
 class Meter {
@@ -89,6 +94,7 @@ async function comparePhase(context: VerifyContext, phase: Phase): Promise<void>
     }),
     counted: new Map(),
     meter: new Meter(context, wanted.length, total),
+    dividing: 0,
   };
   for (const [scope, list] of lanes) {
     const rows = list.reduce((sum, lane) => sum + lane.candidates, 0);
@@ -134,7 +140,12 @@ async function work(comparing: Comparing, sessions: SessionPair, stopped: () => 
   for (;;) {
     checkSignal(comparing.context.signal);
     const job = comparing.jobs.shift();
-    if (!job || stopped()) return;
+    if (stopped() || (!job && comparing.dividing === 0)) return;
+    if (!job) {
+      // Another one is dividing a table: some of it will be ours.
+      await sleep(DIVIDING_MS);
+      continue;
+    }
     const lane = job.lane ?? (await makeLanes(comparing, sessions, job.pair));
     await compareLane(comparing, sessions, job.pair, lane);
     if (!comparing.jobs.some(({ pair }) => pair === job.pair)) comparing.meter.tablesDone += 1;
@@ -145,13 +156,22 @@ async function work(comparing: Comparing, sessions: SessionPair, stopped: () => 
 /** Makes them, leaves all but the first in the queue for whoever is free. */
 async function makeLanes(comparing: Comparing, sessions: SessionPair, pair: Pair): Promise<VerifyLane> {
   const { context, state, attempt } = comparing;
-  const lanes = pair.key?.walk
-    ? await walkLanes(sessions.source, pair, pair.key, context.plan.parallel)
-    : [bucketLane(pair)];
-  await insertLanes(state, attempt, pair, lanes);
-  const [first = bucketLane(pair), ...rest] = lanes;
-  comparing.jobs.unshift(...rest.map((lane) => ({ pair, lane })));
-  return first;
+  comparing.dividing += 1;
+  try {
+    const lanes = pair.key?.walk
+      ? await walkLanes(sessions.source, pair, pair.key, context.plan.parallel).catch((error: unknown) => {
+          if (!isOfThisTable(error) || sessions.source.lost) throw error;
+          // Undivided it will say the same, and there it is told as this table's error.
+          return [bucketLane(pair)];
+        })
+      : [bucketLane(pair)];
+    await insertLanes(state, attempt, pair, lanes);
+    const [first = bucketLane(pair), ...rest] = lanes;
+    comparing.jobs.unshift(...rest.map((lane) => ({ pair, lane })));
+    return first;
+  } finally {
+    comparing.dividing -= 1;
+  }
 }
 
 async function compareLane(comparing: Comparing, sessions: SessionPair, pair: Pair, lane: VerifyLane): Promise<void> {
