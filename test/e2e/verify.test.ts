@@ -165,7 +165,7 @@ test('status, watch and report know a validation; its exit code is the verdict',
   ).toBeGreaterThan(0);
 });
 
-test('without Temporal: the same answer; a run that was killed is taken up by the same command', async () => {
+test('without Temporal: the same answer; what is not built is refused', async () => {
   const local = await pgshift(['--local', '--json'], plan('local'));
   expect(local.code).toBe(1);
   expect(local.json<VerifyResult>()).toMatchObject({ passed: false, statistics: { rows: ROWS + 2_000 } });
