@@ -6,6 +6,7 @@ import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activ
 import type { ErrorCode, Problem } from '../plan/model/errors';
 import { ERRORS, isProblem } from '../plan/model/errors';
 import type { Live } from '../plan/model/state';
+import type { ValidationLive } from '../plan/model/validationState';
 import type { Log, LogFields } from '../worker/logger';
 import type { ActivityDeps } from './deps';
 
@@ -136,7 +137,7 @@ export class Reporter {
   private due = performance.now() + 2_000;
   private readonly context = Context.current();
 
-  report(live: Live): void {
+  report(live: Live | ValidationLive): void {
     if (performance.now() < this.due) return;
     this.next = Math.min(this.next * 2, 600_000);
     this.due = performance.now() + this.next;

@@ -8,6 +8,7 @@ import { open, prepare } from './prepare';
 import { prepareRollback } from './rollback';
 import { previewUndo, runSteps, undoSteps } from './steps';
 import type { Activities } from './types';
+import { finishValidation, openValidation, verifyPhase } from './verify';
 
 export type { ActivityDeps } from './deps';
 export type { Activities } from './types';
@@ -26,5 +27,8 @@ export function createActivities(deps: ActivityDeps): Activities {
     record: activity(deps, 'record', record),
     finish: activity(deps, 'finish', finish),
     prepareRollback: activity(deps, 'prepareRollback', prepareRollback),
+    openValidation: activity(deps, 'openValidation', openValidation),
+    verifyPhase: activity(deps, 'verifyPhase', verifyPhase),
+    finishValidation: activity(deps, 'finishValidation', finishValidation),
   };
 }

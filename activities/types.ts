@@ -9,6 +9,7 @@ import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
 import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
 import type { Phase } from '../plan/model/steps';
+import type { VerifyResult } from '../plan/model/validation';
 
 /** A migration in its database. */
 export interface Subject {
@@ -87,6 +88,26 @@ export interface RollbackFacts extends Opened {
   readonly facts: PlanFacts;
 }
 
+/** A validation in its target, where its plan and its checkpoints lie. */
+export interface ValidationSubject {
+  readonly target: string;
+  readonly validation: string;
+}
+
+export interface ValidationOpened {
+  readonly checksum: string;
+  readonly repair: boolean;
+  readonly environment: string;
+  readonly settings: Settings;
+}
+
+export interface ValidationFinished {
+  /** Null: it was given up. */
+  readonly result: VerifyResult | null;
+  /** False: what was too large for an answer lies in the target alone. */
+  readonly whole: boolean;
+}
+
 export interface Activities {
   /** Reads what the worker's configuration adds to the plan (and the plan itself, when it was started by reference). */
   open(args: { readonly start: unknown }): Promise<Opened>;
@@ -107,4 +128,9 @@ export interface Activities {
   finish(args: FinishArgs): Promise<Finished>;
   /** Workflow `rollback`: what stands of an ended migration, or NotNow / NoSuchRun. */
   prepareRollback(args: Subject): Promise<RollbackFacts>;
+  /** Workflow `validation`: reaches both sides and claims the name in the target. */
+  openValidation(args: { readonly start: unknown }): Promise<ValidationOpened>;
+  /** One phase, from where its checkpoints stand. */
+  verifyPhase(args: ValidationSubject & { readonly phase: 'compare' | 'checks' | 'recheck' | 'repair' }): Promise<void>;
+  finishValidation(args: ValidationSubject & { readonly ended: 'result' | 'given-up' }): Promise<ValidationFinished>;
 }

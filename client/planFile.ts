@@ -47,6 +47,12 @@ function read(path: string, what: string): string {
   }
 }
 
+/** The text of a plan of any kind; `-` reads stdin. @throws Problem NoSuchFile, InvalidPlan. */
+export const readPlanText = (path: string): { readonly file: string; readonly text: string } => {
+  const file = path === '-' ? STDIN : path;
+  return { file, text: read(file, 'the plan') };
+};
+
 /** Offset of line and column (from 1) in a text. */
 function offsetOf(text: string, line: number, column: number): number {
   let start = 0;

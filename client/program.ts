@@ -196,6 +196,17 @@ const COMMANDS: readonly Spec[] = [
     load: async () => (await import('./commands/cancel.js')).cancel,
   },
   {
+    usage: 'verify <file>',
+    about: 'compare two databases or tables and show the rows that differ; exit 1 when they do',
+    options: [
+      flag('--local', 'in this process, without Temporal'),
+      flag('--show-values', 'show the values of rows that differ (they are masked otherwise)'),
+      flag('--repair', 'make the target like the source where rows differ (as repair: target)'),
+    ],
+    example: 'pgshift verify compare.yaml --local --show-values',
+    load: async () => (await import('./commands/verify.js')).verify,
+  },
+  {
     usage: 'worker',
     about: 'the process that does the work',
     options: [flag('--task-queue <name>', 'default PGSHIFT_TASK_QUEUE, else pgshift')],

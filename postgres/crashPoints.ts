@@ -18,6 +18,7 @@ export const CRASH_POINTS = {
   'batch.before-commit': 'the batch rolls back; done again by the next attempt',
   'batch.after-commit': 'batch and checkpoint are committed; the next attempt goes on behind it',
   'proof.range': 'ranges done so far are recorded; proof goes on, or starts again, reading only',
+  'verify.range': 'the range, its counts and the keys that differ are committed; verification goes on behind it',
   'undo.before': 'nothing undone; the next attempt undoes',
   'undo.after': 'undone and recorded; the next attempt finds it so',
   'finish.before': 'everything done but the final status; written by the next attempt',

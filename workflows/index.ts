@@ -1,3 +1,4 @@
 /** Workflow types by their name; names are API. */
 export { schemaMigration } from './schemaMigration';
 export { rollback } from './rollback';
+export { validation } from './validation';

@@ -36,6 +36,9 @@ export const CLASS_OF = {
   runHook: 'external',
   record: 'quick',
   finish: 'quick',
+  openValidation: 'door',
+  verifyPhase: 'bulk',
+  finishValidation: 'quick',
 } as const satisfies Record<keyof Activities, Class>;
 
 export function optionsOf(kind: Class, settings: Settings): ActivityOptions {

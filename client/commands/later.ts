@@ -14,13 +14,6 @@ const flags = (...all: readonly string[]): Option[] => all.map((text) => new Opt
 
 export const laterCommands = [
   {
-    usage: 'verify <file>',
-    about: 'compare two databases or tables (not built yet)',
-    options: flags('--local', '--show-values', '--repair'),
-    example: 'pgshift verify compare.yaml',
-    load: later('verify', 'it comes with kind validation'),
-  },
-  {
     usage: 'rehearse <file>',
     about: 'run the plan on a scratch database first (not built yet)',
     options: flags('--scratch <name>', '--sample <percent>', '--keep'),

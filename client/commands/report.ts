@@ -1,5 +1,6 @@
 /** `pgshift report ID`: what was done and proven. Rows that differ are read here, by the CLI's own connection, and masked unless asked otherwise. */
 import type { Report } from '../../plan/model/status';
+import type { ValidationReport } from '../../plan/model/validationState';
 import type { Context } from '../context';
 import { isOutOfSight, onDatabase, targetOf } from '../direct';
 import { renderReport } from '../render/report';
@@ -7,6 +8,8 @@ import type { Difference, ReportView } from '../render/report';
 import { renderHtml } from '../render/reportHtml';
 import { renderMarkdown } from '../render/reportMarkdown';
 import { noSuchRun, resolveRun } from '../resolveRun';
+import { renderStatus } from '../render/status';
+import { asReport, isValidation, viewValidation } from '../validationReport';
 import type { Temporal } from '../temporal';
 import { readStatus } from './status';
 
@@ -76,6 +79,7 @@ export async function report(context: Context, [typed = '']: readonly string[], 
   const temporal = await context.temporal();
   const seen = await resolveRun(temporal, typed);
   const found = await readReport(temporal, seen.id);
+  if (isValidation(found)) return reportValidation(context, found, options);
   const rows = mayDiffer(found) ? await differences(context, found, options.showValues === true) : [];
   if (rows === null) terminal.note(`no connection to ${found.database}: the rows that differ are not shown`);
   const view: ReportView = { ...found, ...(rows === null || rows.length === 0 ? {} : { differences: rows }) };
@@ -84,4 +88,13 @@ export async function report(context: Context, [typed = '']: readonly string[], 
   else if (format === 'markdown') terminal.print(renderMarkdown(view));
   else if (format === 'html') terminal.print(renderHtml(view));
   else terminal.print(renderReport(view, terminal.colors));
+}
+
+async function reportValidation(context: Context, found: ReportView, options: ReportOptions): Promise<void> {
+  const { terminal } = context;
+  const seen = await viewValidation(context, found as unknown as ValidationReport, options.showValues === true);
+  const format = terminal.json ? 'json' : (options.format ?? 'text');
+  if (format === 'json') terminal.printJson(seen.json);
+  else if (format === 'text') terminal.print(seen.text ?? renderStatus(found, null, null, terminal.colors));
+  else terminal.print((format === 'markdown' ? renderMarkdown : renderHtml)(asReport(seen, found)));
 }

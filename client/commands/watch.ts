@@ -1,6 +1,7 @@
 /** `pgshift watch ID`, and what `start --watch` and `--wait` share: follow, then say how it ended. Ctrl-C ends the watching, never the run. */
 import { ERRORS, Problem } from '../../plan/model/errors';
 import type { Status, WaitingFor } from '../../plan/model/status';
+import type { ValidationReport } from '../../plan/model/validationState';
 import type { Context } from '../context';
 import { Exit, INTERRUPTED } from '../failure';
 import { follow, hasEnded } from '../follow';
@@ -11,6 +12,7 @@ import { renderStatus } from '../render/status';
 import type { StatusView } from '../render/status';
 import { resolveRun } from '../resolveRun';
 import type { Temporal } from '../temporal';
+import { isValidation, viewValidation } from '../validationReport';
 import { readReport } from './report';
 
 /** Their keys lie in pgshift.differences. */
@@ -60,7 +62,12 @@ export async function followAndReport(
     throw new Exit(INTERRUPTED);
   }
   const report = await readReport(temporal, id);
-  if (terminal.json) terminal.printJsonLine(report);
+  if (isValidation(report)) {
+    const seen = await viewValidation(context, report as unknown as ValidationReport, false);
+    if (terminal.json) terminal.printJsonLine(seen.json);
+    else terminal.print(seen.text ?? renderStatus(status, null, temporal.url(id), terminal.colors));
+    if (seen.json.passed === false) throw new Exit(1);
+  } else if (terminal.json) terminal.printJsonLine(report);
   else if (hasEnded(status) || status.status === 'holding') terminal.print(renderReport(report, terminal.colors));
   else terminal.print(renderStatus(status, null, temporal.url(id), terminal.colors));
   if (status.status === wanted) return;

@@ -179,7 +179,7 @@ export const rollbackSchema = z.strictObject({
 });
 export type RollbackPlan = z.output<typeof rollbackSchema>;
 
-export const BUILT_KINDS = ['schema-migration', 'rollback'] as const;
+export const BUILT_KINDS = ['schema-migration', 'rollback', 'validation'] as const;
 export const KINDS = [
   'schema-migration',
   'data-migration',
@@ -196,4 +196,19 @@ export type Kind = (typeof KINDS)[number];
 export const NOT_YET_KEYS: Readonly<Record<string, readonly string[]>> = {
   'schema-migration': ['versions'],
   rollback: [],
+  validation: [
+    'dependsOn',
+    'mode',
+    'onFailure',
+    'backup',
+    'gates',
+    'window',
+    'throttle',
+    'lockTimeout',
+    'lockBudget',
+    'health',
+    'hold',
+    'hooks',
+    'timeout',
+  ],
 };

@@ -8,6 +8,8 @@ import { parseExpression } from './expression';
 import { Problem } from './errors';
 import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
 import { BUILT_KINDS, KINDS, NOT_YET_KEYS, rollbackSchema, schemaMigrationSchema } from './plan';
+import type { ValidationPlan } from './validation';
+import { NOT_YET_MAP_KEYS, validationSchema } from './validation';
 import { CONNECTION_NAME, MIGRATION_NAME } from './values';
 import { PHASES } from './steps';
 import { checkWindow } from './window';
@@ -148,6 +150,32 @@ export function validateRollback(json: unknown): RollbackPlan {
   if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
   checkKind(json, 'rollback');
   return parse(rollbackSchema, json, 'rollback');
+}
+
+/** kind `validation`, also the argument of its workflow. @throws Problem InvalidPlan, NotYet, with where.path. */
+export function validateValidation(json: unknown): ValidationPlan {
+  if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
+  checkKind(json, 'validation');
+  refuseMapKeys(json.map);
+  const plan = parse(validationSchema, json, 'validation');
+  const twice = plan.checks.find((check, index) => plan.checks.indexOf(check) !== index);
+  if (twice !== undefined)
+    throw new Problem('InvalidPlan', `checks: ${twice} is there twice`, { where: { path: 'checks' } });
+  return plan;
+}
+
+/** Keys of the contract's `map` that verification does not know how to compare. */
+function refuseMapKeys(map: unknown): void {
+  for (const [table, entry] of Object.entries(isObject(map) ? map : {})) {
+    if (!isObject(entry)) continue;
+    const refuse = (key: string): never => {
+      const path = `map.${shownKey(table)}.${key}`;
+      throw new Problem('NotYet', `${path}: verification does not know it yet`, { where: { path }, value: key });
+    };
+    for (const key of NOT_YET_MAP_KEYS) if (entry[key] !== undefined) refuse(key);
+    for (const [column, of] of Object.entries(isObject(entry.columns) ? entry.columns : {}))
+      if (isObject(of) && of.lookup !== undefined) refuse(`columns.${shownKey(column)}.lookup`);
+  }
 }
 
 /** The argument of workflow `schemaMigration`: a plan, or a reference to a large one. A worker cannot read the starter's files: no sqlFile. */

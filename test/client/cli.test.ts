@@ -112,7 +112,6 @@ describe('usage', () => {
   });
 
   test.each([
-    ['verify', ['verify', 'a.yaml', '--local']],
     ['rehearse', ['rehearse', 'a.yaml', '--scratch', 's']],
     ['fence', ['fence', 'status', '--blue', 'a', '--green', 'b']],
     ['server', ['server']],

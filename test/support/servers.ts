@@ -25,7 +25,13 @@ import { findPostgresBin, findTemporalCli } from '../../worker/embedded/tools';
 const RECORDS = join(tmpdir(), 'pgshift-test-runs');
 const DEBIAN_15 = '/usr/lib/postgresql/15/bin';
 /** Tests kill processes, never machines: nothing needs the disk to be safe. */
-const FAST = { fsync: 'off', full_page_writes: 'off', max_wal_size: '4GB', log_min_messages: 'warning' };
+const FAST = {
+  fsync: 'off',
+  full_page_writes: 'off',
+  max_wal_size: '4GB',
+  log_min_messages: 'warning',
+  wal_level: 'logical', // tests replicate between databases
+};
 
 interface RunRecord {
   readonly owner: ProcessMark;
