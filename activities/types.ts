@@ -8,7 +8,7 @@ import type { Control, PlanFacts, Settings, StepsOutcome } from '../plan/model/s
 import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
 import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
-import type { Phase } from '../plan/model/steps';
+import type { RunPhase } from '../plan/model/steps';
 
 /** A migration in its database. */
 export interface Subject {
@@ -60,7 +60,7 @@ export interface WatchResult {
 export interface HookArgs extends Subject {
   readonly hook: Hook;
   readonly at: string;
-  readonly phase: Phase;
+  readonly phase: RunPhase;
   readonly idempotencyKey: string;
 }
 

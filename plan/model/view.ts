@@ -1,12 +1,12 @@
 /** The state of a run as people and machines see it: the queries status, progress and report. Pure. */
 import type { PlanFacts, RunState, StepFact } from './state';
 import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
-import type { Phase } from './steps';
+import type { RunPhase } from './steps';
 
 const WAITS_IN_GATE: readonly WaitingFor['type'][] = ['gate', 'window'];
 
 /** The phase that people see: `gate` while a gate or a window waits, wherever it stands. */
-export const shownPhase = (s: RunState): Phase =>
+export const shownPhase = (s: RunState): RunPhase =>
   s.waiting && WAITS_IN_GATE.includes(s.waiting.type) && s.status !== 'rolling_back' ? 'gate' : s.phase;
 
 export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'] {
