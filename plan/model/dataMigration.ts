@@ -55,16 +55,37 @@ export const NOT_YET_VALUES: readonly (readonly [string, unknown])[] = [
 ];
 
 /** What the workflow keeps of the plan's own part. */
-export type CopyControl = Pick<DataMigrationPlan, 'source' | 'target' | 'tables' | 'schema' | 'keep' | 'parallel' | 'verify'>;
+export type CopyControl = Pick<
+  DataMigrationPlan,
+  'source' | 'target' | 'tables' | 'schema' | 'keep' | 'parallel' | 'verify'
+>;
 
 /** The part that a run of any kind goes by. The state lies in the target, so that is its database. */
 export function dataControlOf(plan: DataMigrationPlan): Control {
-  const { labels: _1, description: _2, source: _3, tables: _4, schema: _5, keep: _6, parallel: _7, verify: _8, ...rest } = plan;
+  const {
+    labels: _1,
+    description: _2,
+    source: _3,
+    tables: _4,
+    schema: _5,
+    keep: _6,
+    parallel: _7,
+    verify: _8,
+    ...rest
+  } = plan;
   const { transfer: _9, target, ...control } = rest;
   return { ...control, database: target, strategy: 'versioned', searchPath: [] };
 }
 
-export const copyControlOf = ({ source, target, tables, schema, keep, parallel, verify }: DataMigrationPlan): CopyControl => ({
+export const copyControlOf = ({
+  source,
+  target,
+  tables,
+  schema,
+  keep,
+  parallel,
+  verify,
+}: DataMigrationPlan): CopyControl => ({
   source,
   target,
   tables,

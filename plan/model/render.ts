@@ -31,10 +31,12 @@ function phaseBar(s: RunState): string {
   const now = shownPhase(s);
   const phases = phasesOf(s.kind);
   const reached = phases.indexOf(s.phase);
-  return phases.map((phase, i) => {
-    if (phase === now && s.endedAt === null) return `**[${phase}]**`;
-    return i < reached || s.status === 'completed' ? `~~${phase}~~` : phase;
-  }).join(' > ');
+  return phases
+    .map((phase, i) => {
+      if (phase === now && s.endedAt === null) return `**[${phase}]**`;
+      return i < reached || s.status === 'completed' ? `~~${phase}~~` : phase;
+    })
+    .join(' > ');
 }
 
 const shell = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`;

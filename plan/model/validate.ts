@@ -113,10 +113,7 @@ function checkGate(gate: Gate, path: string): void {
   });
 }
 
-type Checked = Pick<
-  SchemaMigrationPlan,
-  'name' | 'gates' | 'health' | 'window' | 'dependsOn' | 'throttle'
->;
+type Checked = Pick<SchemaMigrationPlan, 'name' | 'gates' | 'health' | 'window' | 'dependsOn' | 'throttle'>;
 
 /** What holds for every kind that runs through phases. */
 function checkPlan<P extends Checked>(plan: P, phases: readonly string[], stepId: RegExp | null): P {

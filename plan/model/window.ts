@@ -19,8 +19,7 @@ export function checkWindow(window: Window, phases: readonly string[] = PHASES):
   const bad = (path: string, what: string, hint: string) =>
     new Problem('InvalidPlan', `${path}: ${what}`, { where: { path }, hint });
   const unknown = window.phases?.find((p) => !phases.includes(p));
-  if (unknown !== undefined)
-    throw bad('window.phases', 'names no phase of this kind', `phases: ${phases.join(', ')}`);
+  if (unknown !== undefined) throw bad('window.phases', 'names no phase of this kind', `phases: ${phases.join(', ')}`);
   if ((parseDuration(window.duration) ?? 0) <= 0) throw bad('window.duration', 'must be longer than 0s', 'write 4h');
   try {
     if (cron(window).nextRun(new Date(0)) === null) throw new Error('never');

@@ -26,7 +26,9 @@ export interface Choice {
 
 /** Does the schema part of an include pattern choose this schema? Asked with a name that only `*` fits. */
 const schemaChosen = (tables: CopyControl['tables'], schema: string): boolean => {
-  const patterns = tables.include.map((text) => (/\.[^."]*$|\."(?:[^"]|"")*"$/.test(text) ? `${text.replace(/\.(?:[^."]*|"(?:[^"]|"")*")$/, '')}.*` : `public.*`));
+  const patterns = tables.include.map((text) =>
+    /\.[^."]*$|\."(?:[^"]|"")*"$/.test(text) ? `${text.replace(/\.(?:[^."]*|"(?:[^"]|"")*")$/, '')}.*` : `public.*`,
+  );
   return tableFilter(patterns, [])({ schema, name: 'x' });
 };
 
@@ -75,9 +77,15 @@ export function chooseItems(items: readonly DumpItem[], { control, tables, owned
 const WITH_TABLE = new Set(['INDEX', 'CONSTRAINT', 'STATISTICS']);
 
 /** The copied table that an object of the second section can be made with; null = it comes when all tables are there. */
-export function tableOf(item: DumpItem, byId: ReadonlyMap<number, DumpItem>, numbers: ReadonlyMap<string, number>): number | null {
+export function tableOf(
+  item: DumpItem,
+  byId: ReadonlyMap<number, DumpItem>,
+  numbers: ReadonlyMap<string, number>,
+): number | null {
   if (item.section !== 'post' || !WITH_TABLE.has(item.kind)) return null;
-  const found = item.needs.map((id) => byId.get(id)).filter((need) => need !== undefined && need.classId === CLASS_RELATION);
+  const found = item.needs
+    .map((id) => byId.get(id))
+    .filter((need) => need !== undefined && need.classId === CLASS_RELATION);
   const oids = new Set(found.map((need) => need?.oid ?? ''));
   const [oid] = oids;
   return oids.size === 1 && oid !== undefined ? (numbers.get(oid) ?? null) : null;

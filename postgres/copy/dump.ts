@@ -82,7 +82,13 @@ export async function dumpSchema(context: CopyContext, snapshot: string): Promis
   const env = environment(context.source);
   const { signal } = context;
   try {
-    const args = ['--format=custom', '--schema-only', '--no-password', '--lock-wait-timeout=10000', '--no-subscriptions'];
+    const args = [
+      '--format=custom',
+      '--schema-only',
+      '--no-password',
+      '--lock-wait-timeout=10000',
+      '--no-subscriptions',
+    ];
     // A tablespace is a folder of the source's machine.
     const which = ['--no-tablespaces', '--exclude-schema=pgshift', `--snapshot=${snapshot}`, '--file', archive];
     await tool('pg_dump', [...args, ...which], env, signal);

@@ -74,7 +74,10 @@ export async function openEpoch(context: CopyContext, source: Session, target: S
   await endEpochs(context, source, target, open === null ? 'never began' : 'its holder or the source died');
   await refuseOtherTimeline(source, rows[0]);
   const epoch = (rows.at(-1)?.epoch ?? 0) + 1;
-  await target.run(`INSERT INTO pgshift.copy_epochs (migration_name, epoch) VALUES ($1, $2)`, [context.migration, epoch]);
+  await target.run(`INSERT INTO pgshift.copy_epochs (migration_name, epoch) VALUES ($1, $2)`, [
+    context.migration,
+    epoch,
+  ]);
   startHolder(context, epoch);
   const until = Date.now() + STARTS_MS;
   for (;;) {

@@ -29,7 +29,10 @@ export async function runItems(session: Session, items: readonly Item[]): Promis
       await session.run(item.sql);
     } catch (error) {
       if (!isProblem(error)) throw error;
-      throw new Problem(error.code, `${item.kind} ${item.tag}: ${error.message}`, { hint: error.hint, details: error.details });
+      throw new Problem(error.code, `${item.kind} ${item.tag}: ${error.message}`, {
+        hint: error.hint,
+        details: error.details,
+      });
     }
   }
 }
@@ -42,7 +45,12 @@ const readItems = (session: Session, migration: string, numbers: readonly number
   );
 
 /** A unit's items by number, in its row's state. */
-const unitOf = (numbers: readonly number[]): NewUnit => ({ low: null, high: null, rowsTotal: 0, state: { items: numbers } });
+const unitOf = (numbers: readonly number[]): NewUnit => ({
+  low: null,
+  high: null,
+  rowsTotal: 0,
+  state: { items: numbers },
+});
 
 interface Applying {
   readonly context: CopyContext;
@@ -91,7 +99,13 @@ export async function applyTableItems(copying: Copying, attempt: Attempt, table:
     ['index', plain, context.control.parallel.rangesPerTable],
     ['constraint', others, 1],
   ] as const) {
-    await makeUnits(control, attempt, scope, on, list.map(({ no }) => unitOf([no])));
+    await makeUnits(
+      control,
+      attempt,
+      scope,
+      on,
+      list.map(({ no }) => unitOf([no])),
+    );
     await applyUnits({ context, attempt, scope }, control, use, parallel);
   }
 }
@@ -112,7 +126,8 @@ export async function applySection(
   );
   const together = section === 'pre' ? TOGETHER : 1;
   const units: NewUnit[] = [];
-  for (let at = 0; at < items.length; at += together) units.push(unitOf(items.slice(at, at + together).map(({ no }) => no)));
+  for (let at = 0; at < items.length; at += together)
+    units.push(unitOf(items.slice(at, at + together).map(({ no }) => no)));
   await makeUnits(session, attempt, 'item', { shown: section, oid: '0' }, units);
   await applyUnits({ context, attempt, scope: 'item' }, session, (work) => work(session), 1);
   return items.length;

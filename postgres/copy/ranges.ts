@@ -65,7 +65,10 @@ export async function cut(source: Session, shape: Shape, parts: number, rows: nu
 }
 
 /** The condition of a range as text: COPY takes no parameters. Null = the whole table. */
-export function conditionOf(shape: Shape, range: { readonly low: Bound | null; readonly high: Bound | null }): string | null {
+export function conditionOf(
+  shape: Shape,
+  range: { readonly low: Bound | null; readonly high: Bound | null },
+): string | null {
   const { key } = shape;
   const parts: string[] = [];
   const left = key === null ? 't.ctid' : `(${key.map(({ name }) => `t.${ident(name)}`).join(', ')})`;

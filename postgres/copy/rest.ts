@@ -24,7 +24,10 @@ export async function setSequences(context: CopyContext, source: Session, target
   let set = 0;
   for (const sequence of here) {
     checkSignal(context.signal);
-    const there = await source.one(`SELECT 1 AS one FROM pg_class AS c WHERE c.oid = to_regclass($1) AND c.relkind = 'S'`, [relation(sequence)]);
+    const there = await source.one(
+      `SELECT 1 AS one FROM pg_class AS c WHERE c.oid = to_regclass($1) AND c.relkind = 'S'`,
+      [relation(sequence)],
+    );
     if (!there) continue;
     const at = await source.one<{ value: string; called: boolean }>(
       `SELECT s.last_value::text AS value, s.is_called AS called FROM ${relation(sequence)} AS s`,
@@ -84,7 +87,12 @@ interface LargeObject extends Record<string, unknown> {
 }
 
 /** Large objects keep their oids, which rows refer to. Each is one transaction; one that is there already was made by an attempt before. */
-export async function copyLargeObjects(context: CopyContext, source: Session, target: Session, epoch: Epoch): Promise<number> {
+export async function copyLargeObjects(
+  context: CopyContext,
+  source: Session,
+  target: Session,
+  epoch: Epoch,
+): Promise<number> {
   return readAt(source, epoch.snapshot, async () => {
     const objects = await source.rows<LargeObject>(
       `SELECT m.oid::text AS oid, r.rolname::text AS owner, obj_description(m.oid, 'pg_largeobject') AS comment,
@@ -94,19 +102,30 @@ export async function copyLargeObjects(context: CopyContext, source: Session, ta
     );
     for (const object of objects) {
       checkSignal(context.signal);
-      const there = await target.one(`SELECT 1 AS one FROM pg_largeobject_metadata AS m WHERE m.oid = $1::oid`, [object.oid]);
+      const there = await target.one(`SELECT 1 AS one FROM pg_largeobject_metadata AS m WHERE m.oid = $1::oid`, [
+        object.oid,
+      ]);
       if (!there) await inTransaction(target, () => copyLargeObject(context, source, target, object));
     }
     return objects.length;
   });
 }
 
-async function copyLargeObject(context: CopyContext, source: Session, target: Session, object: LargeObject): Promise<void> {
+async function copyLargeObject(
+  context: CopyContext,
+  source: Session,
+  target: Session,
+  object: LargeObject,
+): Promise<void> {
   const { oid, owner, comment, grants } = object;
   await target.run(`SELECT lo_create($1::oid)`, [oid]);
   for (let at = 0; ; at += PIECE) {
     checkSignal(context.signal);
-    const piece = await source.one<{ data: string | null }>(`SELECT lo_get($1::oid, $2::bigint, $3::int) AS data`, [oid, at, PIECE]);
+    const piece = await source.one<{ data: string | null }>(`SELECT lo_get($1::oid, $2::bigint, $3::int) AS data`, [
+      oid,
+      at,
+      PIECE,
+    ]);
     if (piece?.data === undefined || piece.data === null || piece.data === '\\x') break;
     await target.run(`SELECT lo_put($1::oid, $2::bigint, $3::bytea)`, [oid, at, piece.data]);
   }
@@ -115,7 +134,9 @@ async function copyLargeObject(context: CopyContext, source: Session, target: Se
   for (const { role, privilege, grantable } of grants) {
     if (role === owner || (privilege !== 'SELECT' && privilege !== 'UPDATE')) continue;
     const to = role === null ? 'PUBLIC' : ident(role);
-    await target.run(`GRANT ${privilege} ON LARGE OBJECT ${Number(oid)} TO ${to}${grantable ? ' WITH GRANT OPTION' : ''}`);
+    await target.run(
+      `GRANT ${privilege} ON LARGE OBJECT ${Number(oid)} TO ${to}${grantable ? ' WITH GRANT OPTION' : ''}`,
+    );
   }
   // Its way back is on the list like every other object's.
   await target.run(

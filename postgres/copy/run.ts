@@ -82,7 +82,12 @@ export interface BatchDone {
   readonly copied: number;
   readonly rows: number;
   readonly bytes: number;
-  readonly failed: readonly { readonly no: number; readonly table: string; readonly code: ErrorCode; readonly message: string }[];
+  readonly failed: readonly {
+    readonly no: number;
+    readonly table: string;
+    readonly code: ErrorCode;
+    readonly message: string;
+  }[];
 }
 
 /** Not a matter of one table: the whole batch stops, and is tried again or given up by its caller. */
@@ -145,7 +150,12 @@ async function quarantine(context: CopyContext, control: Session, table: TableRo
 const LISTED = 100;
 
 /** What is set aside among these numbers, a hundred at most. */
-const quarantined = async (control: Session, migration: string, from: number, to: number): Promise<BatchDone['failed']> => {
+const quarantined = async (
+  control: Session,
+  migration: string,
+  from: number,
+  to: number,
+): Promise<BatchDone['failed']> => {
   const rows = await control.rows<{ no: number; schema: string; name: string; code: ErrorCode; message: string }>(
     `SELECT t.table_no AS no, t.schema_name AS schema, t.table_name AS name, t.code, left(t.reason, 300) AS message
        FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND t.table_no BETWEEN $2 AND $3 AND t.state = 'quarantined'
@@ -182,7 +192,8 @@ export function buildRest(context: CopyContext): Promise<Built> {
     const begun = await beginAttempt(target, ref, 'do', context.signal);
     if (begun.state === 'already') return begun.row.result as unknown as Built;
     const epoch = await openOnly(context, target);
-    const largeObjects = context.control.schema === 'create' ? await copyLargeObjects(context, source, target, epoch) : 0;
+    const largeObjects =
+      context.control.schema === 'create' ? await copyLargeObjects(context, source, target, epoch) : 0;
     const items = context.control.schema === 'create' ? await applySection(context, target, begun.attempt, 'post') : 0;
     const sequences = await setSequences(context, source, target);
     const views = await refreshViews(context, source, target);

@@ -16,9 +16,36 @@ import { chosenTables } from './tables';
 
 /** Objects that do not go with another one: what they are called in DROP. */
 const DROPPED = new Set([
-  ...['TABLE', 'FOREIGN TABLE', 'VIEW', 'MATERIALIZED VIEW', 'SEQUENCE', 'FUNCTION', 'PROCEDURE', 'AGGREGATE', 'TYPE', 'DOMAIN'],
-  ...['SCHEMA', 'EXTENSION', 'COLLATION', 'OPERATOR', 'OPERATOR CLASS', 'OPERATOR FAMILY', 'CAST', 'CONVERSION', 'STATISTICS'],
-  ...['TEXT SEARCH CONFIGURATION', 'TEXT SEARCH DICTIONARY', 'TEXT SEARCH PARSER', 'TEXT SEARCH TEMPLATE', 'PUBLICATION'],
+  ...[
+    'TABLE',
+    'FOREIGN TABLE',
+    'VIEW',
+    'MATERIALIZED VIEW',
+    'SEQUENCE',
+    'FUNCTION',
+    'PROCEDURE',
+    'AGGREGATE',
+    'TYPE',
+    'DOMAIN',
+  ],
+  ...[
+    'SCHEMA',
+    'EXTENSION',
+    'COLLATION',
+    'OPERATOR',
+    'OPERATOR CLASS',
+    'OPERATOR FAMILY',
+    'CAST',
+    'CONVERSION',
+    'STATISTICS',
+  ],
+  ...[
+    'TEXT SEARCH CONFIGURATION',
+    'TEXT SEARCH DICTIONARY',
+    'TEXT SEARCH PARSER',
+    'TEXT SEARCH TEMPLATE',
+    'PUBLICATION',
+  ],
   ...['EVENT TRIGGER', 'FOREIGN DATA WRAPPER', 'SERVER', 'TRANSFORM', 'ACCESS METHOD'],
 ]);
 
@@ -117,7 +144,11 @@ async function describe(
 }
 
 /** Of `schema: create`, before anything is written: none of the chosen tables may be there. Throws PreflightFailed. */
-export async function refuseTaken(source: Session, target: Session, context: Pick<CopyContext, 'control'>): Promise<number> {
+export async function refuseTaken(
+  source: Session,
+  target: Session,
+  context: Pick<CopyContext, 'control'>,
+): Promise<number> {
   const chosen = await chosenTables(source, context.control.tables);
   const create = context.control.schema === 'create';
   const rows = await target.rows<{ schema: string; name: string; there: boolean }>(
@@ -130,7 +161,10 @@ export async function refuseTaken(source: Session, target: Session, context: Pic
     throw new Problem(
       'PreflightFailed',
       `${target.name}: ${wrong.slice(0, 5).join(', ')}${wrong.length > 5 ? ` and ${wrong.length - 5} more` : ''} ${create ? 'exist there already' : 'do not exist there'}`,
-      { hint: create ? 'drop them, choose other tables, or say  schema: existing' : 'say  schema: create', details: { checks: wrong.slice(0, 50) } },
+      {
+        hint: create ? 'drop them, choose other tables, or say  schema: existing' : 'say  schema: create',
+        details: { checks: wrong.slice(0, 50) },
+      },
     );
   if (!create) await refuseFilled(target, rows);
   return chosen.filter(({ kind }) => kind === 'r').length;
@@ -156,8 +190,10 @@ export async function refuseMissingRoles(source: Session, target: Session): Prom
   );
   if (missing.length === 0) return;
   throw new Problem('PreflightFailed', `${target.name}: lacks roles that the source's objects name`, {
-    hint: missing.slice(0, 20).map(({ name }) => `CREATE ROLE ${ident(name)};`).join(' '),
+    hint: missing
+      .slice(0, 20)
+      .map(({ name }) => `CREATE ROLE ${ident(name)};`)
+      .join(' '),
     details: { checks: missing.map(({ name }) => name) },
   });
 }
-

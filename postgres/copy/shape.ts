@@ -109,10 +109,15 @@ export async function refuseRewritten(
     [table.oid, relation(table)],
   );
   if (now?.there === true && now.filenode === table.filenode) return;
-  throw new Problem('Drift', `${table.schema}.${table.name} was ${now?.there ? 'rewritten or emptied' : 'dropped or renamed'} on the source since the snapshot`, {
-    hint: 'retry it: then it is read from a new snapshot',
-  });
+  throw new Problem(
+    'Drift',
+    `${table.schema}.${table.name} was ${now?.there ? 'rewritten or emptied' : 'dropped or renamed'} on the source since the snapshot`,
+    {
+      hint: 'retry it: then it is read from a new snapshot',
+    },
+  );
 }
 
 /** The columns as COPY takes them; a table without any has no list. */
-export const columnList = ({ columns }: Shape): string => (columns.length === 0 ? '' : `(${columns.map(ident).join(', ')})`);
+export const columnList = ({ columns }: Shape): string =>
+  columns.length === 0 ? '' : `(${columns.map(ident).join(', ')})`;

@@ -47,7 +47,12 @@ export interface TableDone {
 }
 
 /** Reads the table at the snapshot, its ACCESS SHARE lock taken without queueing for long behind somebody's DDL. */
-async function readTable<T>({ context, epoch }: Copying, source: Session, table: TableRow, work: () => Promise<T>): Promise<T> {
+async function readTable<T>(
+  { context, epoch }: Copying,
+  source: Session,
+  table: TableRow,
+  work: () => Promise<T>,
+): Promise<T> {
   const until = Date.now() + context.lockBudgetMs;
   for (let timeout = Math.max(50, context.lockTimeoutMs); ; timeout = Math.min(timeout * 2, 5_000)) {
     checkSignal(context.signal);
@@ -60,7 +65,10 @@ async function readTable<T>({ context, epoch }: Copying, source: Session, table:
       } catch (error) {
         if (!isLockProblem(error)) throw error;
         if (Date.now() > until)
-          throw new Problem('LockBudgetSpent', `${shown(table)}: somebody held ACCESS EXCLUSIVE on the source for the whole budget`);
+          throw new Problem(
+            'LockBudgetSpent',
+            `${shown(table)}: somebody held ACCESS EXCLUSIVE on the source for the whole budget`,
+          );
         await source.run('ROLLBACK');
         await sleep(timeout, undefined, { signal: context.signal });
         continue;
@@ -82,7 +90,11 @@ async function startAgain({ context, epoch, control }: Copying, attempt: Attempt
     );
     if (mine === 0) throw fenceBroken(attempt);
     if (table.epoch !== 0)
-      await control.run(context.control.schema === 'create' ? `TRUNCATE ONLY ${relation(table)}` : `DELETE FROM ONLY ${relation(table)}`);
+      await control.run(
+        context.control.schema === 'create'
+          ? `TRUNCATE ONLY ${relation(table)}`
+          : `DELETE FROM ONLY ${relation(table)}`,
+      );
     await control.run(`DELETE FROM pgshift.lanes WHERE migration_name = $1 AND step_id = $2 AND scope = 'do'`, key);
     await control.run(`DELETE FROM pgshift.chunks WHERE migration_name = $1 AND step_id = $2`, key);
     await control.run(
@@ -128,7 +140,8 @@ async function planTable(copying: Copying, attempt: Attempt, table: TableRow, pa
       await makeUnits(control, attempt, 'do', { shown: shown(table), oid: '0' }, made);
       units = await unitsOf(control, attempt, 'do');
     }
-    const fingerprint: FingerprintForm = binary && !shape.userTypes && pair.source.serverVersion >= 140000 ? 'binary' : 'text';
+    const fingerprint: FingerprintForm =
+      binary && !shape.userTypes && pair.source.serverVersion >= 140000 ? 'binary' : 'text';
     await control.run(
       `UPDATE pgshift.copy_tables SET format = $3, fingerprint = $4 WHERE migration_name = $1 AND table_no = $2`,
       [context.migration, table.no, binary ? 'binary' : 'text', fingerprint],
@@ -162,7 +175,12 @@ async function copyRanges(copying: Copying, attempt: Attempt, table: TableRow, p
 export async function copyTable(copying: Copying, table: TableRow): Promise<TableDone> {
   const { context, control, epoch, pairs } = copying;
   const stepId = `copy.${table.no}`;
-  const begun = await beginAttempt(control, { migration: context.migration, stepId, phase: 'copy' }, 'do', context.signal);
+  const begun = await beginAttempt(
+    control,
+    { migration: context.migration, stepId, phase: 'copy' },
+    'do',
+    context.signal,
+  );
   if (begun.state === 'already') return { rows: begun.row.rows, bytes: 0 };
   const { attempt } = begun;
   if (table.epoch !== epoch.epoch) await startAgain(copying, attempt, table);

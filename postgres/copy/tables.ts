@@ -51,16 +51,32 @@ export async function chosenTables(source: Session, tables: CopyControl['tables'
 }
 
 /** Writes the list, largest first; of a later epoch only what is not copied yet learns where its rows lie now. */
-export async function writeTables(target: Session, migration: string, epoch: number, found: readonly Found[]): Promise<void> {
+export async function writeTables(
+  target: Session,
+  migration: string,
+  epoch: number,
+  found: readonly Found[],
+): Promise<void> {
   const data = JSON.stringify(
     found
       .filter(({ kind }) => kind === 'r')
       .sort((a, b) => b.bytes - a.bytes || (a.schema + a.name < b.schema + b.name ? -1 : 1))
-      .map(({ schema, name, oid, filenode, bytes, rows }, index) => ({ no: index + 1, schema, name, oid, filenode, bytes, rows })),
+      .map(({ schema, name, oid, filenode, bytes, rows }, index) => ({
+        no: index + 1,
+        schema,
+        name,
+        oid,
+        filenode,
+        bytes,
+        rows,
+      })),
   );
   const LIST = `jsonb_to_recordset($2::jsonb) AS f(no int, schema text, name text, oid oid, filenode oid, bytes bigint, rows float8)`;
   await inTransaction(target, async () => {
-    const before = await target.one(`SELECT 1 AS one FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 LIMIT 1`, [migration]);
+    const before = await target.one(
+      `SELECT 1 AS one FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 LIMIT 1`,
+      [migration],
+    );
     if (!before) {
       await target.run(
         `INSERT INTO pgshift.copy_tables (migration_name, table_no, schema_name, table_name, source_oid, filenode, bytes, rows_estimate)

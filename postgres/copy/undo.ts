@@ -81,7 +81,11 @@ export async function undoCopy(context: CopyContext, source: Session | null, tar
   if (context.control.schema === 'existing') return emptyAll(context, target);
   const left = await dropAll(context, target);
   if (left.length > 0)
-    throw new Problem('StepFailed', `could not be dropped: ${left.slice(0, 5).join(', ')}${left.length > 5 ? ` and ${left.length - 5} more` : ''}`, {
-      hint: 'something that is not of this migration rests on them; remove it, then retry',
-    });
+    throw new Problem(
+      'StepFailed',
+      `could not be dropped: ${left.slice(0, 5).join(', ')}${left.length > 5 ? ` and ${left.length - 5} more` : ''}`,
+      {
+        hint: 'something that is not of this migration rests on them; remove it, then retry',
+      },
+    );
 }

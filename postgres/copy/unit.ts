@@ -94,7 +94,15 @@ export async function makeUnits(
       attempt.epoch,
       table.shown,
       table.oid,
-      JSON.stringify(units.map((unit, lane) => ({ lane, low: unit.low, high: unit.high, rows_total: unit.rowsTotal, state: unit.state }))),
+      JSON.stringify(
+        units.map((unit, lane) => ({
+          lane,
+          low: unit.low,
+          high: unit.high,
+          rows_total: unit.rowsTotal,
+          state: unit.state,
+        })),
+      ),
     ],
   );
 }

@@ -51,7 +51,9 @@ export async function verifyTables(context: CopyContext, control: Session, pairs
   await atOnce(context.control.parallel.tables, rows, async (row) => {
     checkSignal(context.signal);
     await context.admit();
-    const found = await pairs.use(async ({ target }) => fingerprintOf(target, row, await columnsOf(target, row), row.form));
+    const found = await pairs.use(async ({ target }) =>
+      fingerprintOf(target, row, await columnsOf(target, row), row.form),
+    );
     await control.run(
       `UPDATE pgshift.copy_tables SET target_rows = $3, target_fingerprint = $4 WHERE migration_name = $1 AND table_no = $2`,
       [context.migration, row.no, found.rows, found.sum],

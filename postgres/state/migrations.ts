@@ -131,8 +131,7 @@ async function claimOnce(session: Session, claim: Claim): Promise<'claimed' | 'a
 
 /** What an earlier run under the name left in our tables. The log stays. */
 async function forget(session: Session, name: string): Promise<void> {
-  for (const table of FORGOTTEN)
-    await session.run(`DELETE FROM pgshift.${table} WHERE migration_name = $1`, [name]);
+  for (const table of FORGOTTEN) await session.run(`DELETE FROM pgshift.${table} WHERE migration_name = $1`, [name]);
 }
 
 async function refuseCycle(session: Session, claim: Claim): Promise<void> {
