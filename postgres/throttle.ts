@@ -9,7 +9,7 @@ import { readBrakes } from './brakes';
 import { pause } from './ladder';
 import type { Session } from './session';
 import { openSession } from './session';
-import type { Target, ThrottleLimits } from './types';
+import type { StepContext, Target, ThrottleLimits } from './types';
 import type { Work } from './work';
 import { tell } from './work';
 import type { RelationName } from '../plan/model/steps';
@@ -44,8 +44,14 @@ const freely: Throttle = {
   close: async () => undefined,
 };
 
+/** What a throttle needs of the work that it slows down. */
+export interface Slowed {
+  readonly context: Pick<StepContext, 'options' | 'target' | 'migration' | 'signal' | 'progress'>;
+  readonly open: Work['open'];
+}
+
 /** Starts to read the brakes; the first reading is complete when this returns. */
-export async function startThrottle(work: Work, tables: readonly RelationName[]): Promise<Throttle> {
+export async function startThrottle(work: Slowed, tables: readonly RelationName[]): Promise<Throttle> {
   const { throttle: limits, appP95 } = work.context.options;
   if (limits === null) return freely;
   const watcher = await work.open('throttle');
@@ -68,7 +74,7 @@ class Reading implements Throttle {
   #reading: Promise<void> | null = null;
 
   constructor(
-    private readonly work: Work,
+    private readonly work: Slowed,
     private readonly limits: ThrottleLimits,
     private readonly sources: Omit<BrakeSources, 'replicas'>,
   ) {}

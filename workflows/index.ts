@@ -1,3 +1,5 @@
 /** Workflow types by their name; names are API. */
 export { schemaMigration } from './schemaMigration';
 export { rollback } from './rollback';
+export { dataMigration } from './dataMigration';
+export { dataMigrationTables } from './dataTables';

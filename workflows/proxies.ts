@@ -36,6 +36,17 @@ export const CLASS_OF = {
   runHook: 'external',
   record: 'quick',
   finish: 'quick',
+  openData: 'door',
+  prepareData: 'door',
+  openSnapshot: 'quick',
+  makeSchema: 'bulk',
+  copyTables: 'bulk',
+  watchCopy: 'watch',
+  settleTable: 'quick',
+  buildRest: 'bulk',
+  verifyCopy: 'bulk',
+  closeSnapshot: 'quick',
+  takeBackCopy: 'undo',
 } as const satisfies Record<keyof Activities, Class>;
 
 export function optionsOf(kind: Class, settings: Settings): ActivityOptions {

@@ -114,15 +114,20 @@ export interface CopyState {
   lost: string[];
   tables: number;
   bytes: number;
-  /** First and last table number of each piece of work, largest first. */
-  batches: readonly (readonly [number, number])[];
-  /** Indexes of `batches` that are done. */
-  next: number;
+  /** Pieces of work that are not done, in the order in which they are begun. */
+  queue: Piece[];
   copied: number;
   rows: number;
   bytesDone: number;
   /** Tables that failed, with the code; skipped ones stay listed. */
   quarantined: Quarantined[];
+}
+
+/** Tables by their numbers in pgshift.copy_tables; a big one alone has its name. */
+export interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly label: string;
 }
 
 export interface Quarantined {
@@ -179,6 +184,8 @@ export interface RunState {
   measured: Record<string, unknown>;
   /** Of a data migration alone. */
   copy?: CopyState;
+  /** Of a run without planned steps. */
+  checksum?: string;
 }
 
 export const DEFAULT_SETTINGS: Settings = { heartbeatMs: 10_000, watchMs: 3_600_000, continueAsNewEvents: null };

@@ -6,20 +6,23 @@ import type { ErrorCode } from '../../plan/model/errors';
 import { Problem, isProblem } from '../../plan/model/errors';
 import { beginAttempt, finishAttempt } from '../fence';
 import type { Session } from '../session';
+import { pause } from '../ladder';
 import { errorEntry, writeLog } from '../state/journal';
 import { isAbort } from '../toProblem';
 import { checkSignal } from '../work';
 import type { CopyContext } from './context';
 import { openCopySession, readAt } from './context';
 import type { Epoch } from './epoch';
-import { currentEpoch, endEpochs, openEpoch } from './epoch';
+import { currentEpoch, endEpochs, isHeld, openEpoch, touchEpoch } from './epoch';
+import type { CopyProgress } from './progress';
+import { copyProgress } from './progress';
 import { applySection } from './items';
 import { Pairs } from './pairs';
 import { analyseParents, copyLargeObjects, refreshViews, setSequences } from './rest';
 import { listItems } from './schema';
 import { copyTable } from './table';
 import type { Listed, TableRow } from './tables';
-import { batchesOf, chosenTables, readTables, shown, writeTables } from './tables';
+import { piecesOf, chosenTables, readTables, shown, writeTables } from './tables';
 import { undoCopy } from './undo';
 import type { Verified } from './verifyTables';
 import { verifyTables } from './verifyTables';
@@ -53,7 +56,7 @@ export function openSnapshot(context: CopyContext): Promise<Opened> {
     const epoch = await openEpoch(context, source, target);
     const found = await readAt(source, epoch.snapshot, () => chosenTables(source, context.control.tables));
     await writeTables(target, context.migration, epoch.epoch, found);
-    return { epoch: epoch.epoch, ...(await batchesOf(target, context.migration, context.control)) };
+    return { epoch: epoch.epoch, ...(await piecesOf(target, context.migration, context.control)) };
   });
 }
 
@@ -68,7 +71,12 @@ export function makeSchema(context: CopyContext): Promise<{ readonly items: numb
   return withBoth(context, 'schema', async ({ source, target }) => {
     const epoch = await openOnly(context, target);
     if (context.control.schema === 'existing') return { items: 0 };
-    await listItems(context, source, target, epoch);
+    await listItems(context, source, target, epoch).catch(async (error: unknown) => {
+      // pg_dump only says that it cannot import it.
+      if (isProblem(error) && !(await isHeld(source, epoch)))
+        throw new Problem('SnapshotLost', 'the snapshot was lost while the schema was read');
+      throw error;
+    });
     const ref = { migration: context.migration, stepId: 'schema.1', phase: 'schema' } as const;
     const begun = await beginAttempt(target, ref, 'do', context.signal);
     if (begun.state === 'already') return { items: Number(begun.row.result['items'] ?? 0) };
@@ -235,5 +243,37 @@ async function withMaybeSource(
     await work(source, target);
   } finally {
     await Promise.all([source?.close(), target.close()]);
+  }
+}
+
+export interface Watched {
+  readonly held: boolean;
+  readonly progress: CopyProgress;
+}
+
+/** Looks again and again until `stop`: says how far it is and whether the snapshot is still held. Servers that are away are looked for again. */
+export async function watchCopy(
+  context: CopyContext,
+  epoch: number,
+  onLook: (look: Watched) => 'go on' | 'stop',
+  everyMs = 1_000,
+): Promise<void> {
+  for (;;) {
+    try {
+      await withBoth(context, 'watch', async ({ source, target }) => {
+        for (;;) {
+          checkSignal(context.signal);
+          const open = await currentEpoch(target, context.migration);
+          const held = open !== null && open.epoch === epoch && (await isHeld(source, open));
+          await touchEpoch(target, context.migration, epoch);
+          if (onLook({ held, progress: await copyProgress(target, context.migration) }) === 'stop') return;
+          await pause(everyMs, context.signal);
+        }
+      });
+      return;
+    } catch (error) {
+      if (!isProblem(error) || !['Unreachable', 'ServerRestarting'].includes(error.code)) throw error;
+      await pause(everyMs, context.signal);
+    }
   }
 }

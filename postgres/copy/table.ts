@@ -2,12 +2,12 @@
  * Copies one table: its ranges, then its fingerprint on the source, its indexes and its statistics. Keeps true: every range is copied once
  * from one snapshot; a table that was half copied from an older snapshot starts again, empty; what is done is never done again.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '../../plan/model/errors';
 import { rangeBytes } from '../../plan/model/dataMigration';
 import type { Attempt } from '../fence';
 import { beginAttempt, fenceBroken, finishAttempt } from '../fence';
 import { ident, relation } from '../ident';
+import { pause } from '../ladder';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import { isLockProblem } from '../toProblem';
@@ -70,7 +70,7 @@ async function readTable<T>(
             `${shown(table)}: somebody held ACCESS EXCLUSIVE on the source for the whole budget`,
           );
         await source.run('ROLLBACK');
-        await sleep(timeout, undefined, { signal: context.signal });
+        await pause(timeout, context.signal);
         continue;
       }
       return await work();

@@ -2,6 +2,7 @@
 import type { CopyControl } from '../../plan/model/dataMigration';
 import { rangeBytes } from '../../plan/model/dataMigration';
 import { shownRelation } from '../../plan/model/quote';
+import type { Piece } from '../../plan/model/state';
 import { tableFilter } from '../../plan/model/tableNames';
 import type { RelationName } from '../../plan/model/steps';
 import type { Session } from '../session';
@@ -97,33 +98,41 @@ export async function writeTables(
 export interface Listed {
   readonly tables: number;
   readonly bytes: number;
-  readonly batches: readonly (readonly [number, number])[];
+  readonly pieces: readonly Piece[];
 }
 
 const MOST_TABLES = 500;
-const MOST_BATCHES = 1_500;
+const MOST_PIECES = 1_500;
+/** Names are carried in the workflow; more than this would make it heavy. */
+const NAMED = 200;
 
-/** Pieces of work: a big table alone, small ones together up to the bytes of one range. Numbers follow the size, so each piece is a stretch. */
-export async function batchesOf(target: Session, migration: string, control: CopyControl): Promise<Listed> {
-  const rows = await target.rows<{ no: number; bytes: number }>(
-    `SELECT t.table_no AS no, t.bytes::float8 AS bytes FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 ORDER BY t.table_no`,
+/**
+ * What is not done, in pieces of work: a big table alone, small ones together up to the bytes of one range. Numbers follow the size, so each
+ * piece is a stretch of them.
+ */
+export async function piecesOf(target: Session, migration: string, control: CopyControl): Promise<Listed> {
+  const rows = await target.rows<{ no: number; bytes: number; done: boolean; schema: string; name: string }>(
+    `SELECT t.table_no AS no, t.bytes::float8 AS bytes, t.state IN ('done', 'skipped') AS done, t.schema_name AS schema, t.table_name AS name
+       FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 ORDER BY t.table_no`,
     [migration],
   );
   const total = rows.reduce((sum, { bytes }) => sum + bytes, 0);
-  const most = Math.max(rangeBytes(control), total / MOST_BATCHES);
-  const batches: [number, number][] = [];
+  const most = Math.max(rangeBytes(control), total / MOST_PIECES);
+  const pieces: { from: number; to: number; label: string }[] = [];
   let held = 0;
-  for (const { no, bytes } of rows) {
-    const last = batches.at(-1);
-    if (last && held + bytes <= most && no - last[0] < MOST_TABLES) {
-      last[1] = no;
-      held += bytes;
+  for (const row of rows.filter(({ done }) => !done)) {
+    const last = pieces.at(-1);
+    if (last && held + row.bytes <= most && row.no - last.from < MOST_TABLES) {
+      last.to = row.no;
+      last.label = `tables ${last.from} to ${last.to}`;
+      held += row.bytes;
     } else {
-      batches.push([no, no]);
-      held = bytes;
+      const named = pieces.length < NAMED;
+      pieces.push({ from: row.no, to: row.no, label: named ? shownRelation(row) : `table ${row.no}` });
+      held = row.bytes;
     }
   }
-  return { tables: rows.length, bytes: total, batches };
+  return { tables: rows.length, bytes: total, pieces };
 }
 
 export interface TableRow extends RelationName {

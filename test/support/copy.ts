@@ -76,9 +76,9 @@ export async function copyPair(
 
 /** From snapshot to the last object. */
 export async function copyAll(context: CopyContext): Promise<void> {
-  const { batches } = await openSnapshot(context);
+  const { pieces } = await openSnapshot(context);
   await makeSchema(context);
-  for (const [from, to] of batches) await copyBatch(context, from, to);
+  for (const { from, to } of pieces) await copyBatch(context, from, to);
   await buildRest(context);
 }
 
