@@ -146,7 +146,10 @@ function requestOf(context: Context, startable: { schema: LoadedPlan } | { data:
       refuseEarly: () => Promise.resolve(),
       argument: () => {
         if (Buffer.byteLength(JSON.stringify(input)) > MAX_ARGUMENT_BYTES)
-          throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', { where: { file }, hint: 'choose tables by patterns' });
+          throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', {
+            where: { file },
+            hint: 'choose tables by patterns',
+          });
         return Promise.resolve(input);
       },
     };
