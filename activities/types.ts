@@ -181,9 +181,7 @@ export interface Activities {
   copyTables(args: PieceArgs): Promise<PieceDone>;
   watchCopy(args: WatchCopyArgs): Promise<{ readonly lost: boolean }>;
   settleTable(args: SettleArgs): Promise<void>;
-  buildRest(
-    args: CopyArgs,
-  ): Promise<{
+  buildRest(args: CopyArgs): Promise<{
     readonly items: number;
     readonly sequences: number;
     readonly views: number;

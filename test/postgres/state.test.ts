@@ -50,9 +50,9 @@ describeVersions('schema pgshift', (version) => {
       expect.arrayContaining([
         'audit',
         'chunks',
-      'copy_epochs',
-      'copy_items',
-      'copy_tables',
+        'copy_epochs',
+        'copy_items',
+        'copy_tables',
         'differences',
         'feature_flags',
         'guard',
