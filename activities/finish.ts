@@ -84,7 +84,7 @@ export async function finish(args: FinishArgs, tools: Tools): Promise<Finished> 
       message: args.cause ? `${status}: ${args.cause.code}: ${args.cause.message}` : status,
     });
     if (status !== 'contracted') await forgetBefore(session, migration);
-    tools.deps.metrics.migrations.inc({ kind: 'schema-migration', status });
+    tools.deps.metrics.migrations.inc({ kind: row.kind, status });
     const measured = await measuredOf(session, migration);
     return { catalogDiff, measured: missing.length > 0 ? { ...measured, missing } : measured };
   });

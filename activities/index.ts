@@ -1,6 +1,7 @@
 /** All activities, with what they need from the composition root. */
 import { baseline, watch } from './watch';
 import { activity } from './context';
+import * as data from './data';
 import type { ActivityDeps } from './deps';
 import { backup, finish, record } from './finish';
 import { runHook } from './hook';
@@ -26,6 +27,17 @@ export function createActivities(deps: ActivityDeps): Activities {
     runHook: activity(deps, 'runHook', runHook),
     record: activity(deps, 'record', record),
     finish: activity(deps, 'finish', finish),
+    openData: activity(deps, 'openData', data.openData),
+    prepareData: activity(deps, 'prepareData', data.prepareData),
+    openSnapshot: activity(deps, 'openSnapshot', data.openSnapshot),
+    makeSchema: activity(deps, 'makeSchema', data.makeSchema),
+    copyTables: activity(deps, 'copyTables', data.copyTables),
+    watchCopy: activity(deps, 'watchCopy', data.watchCopy),
+    settleTable: activity(deps, 'settleTable', data.settleTable),
+    buildRest: activity(deps, 'buildRest', data.buildRest),
+    verifyCopy: activity(deps, 'verifyCopy', data.verifyCopy),
+    closeSnapshot: activity(deps, 'closeSnapshot', data.closeSnapshot),
+    takeBackCopy: activity(deps, 'takeBackCopy', data.takeBackCopy),
     prepareRollback: activity(deps, 'prepareRollback', prepareRollback),
     openValidation: activity(deps, 'openValidation', openValidation),
     verifyPhase: activity(deps, 'verifyPhase', verifyPhase),

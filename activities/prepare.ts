@@ -211,7 +211,10 @@ interface Holder {
   readonly runId: string;
 }
 
-async function nameInUse(given: SchemaMigrationPlan, holder: Holder): Promise<Problem> {
+export async function nameInUse(
+  given: Pick<SchemaMigrationPlan, 'name' | 'database'>,
+  holder: Holder,
+): Promise<Problem> {
   if (!(await isClosed(holder)))
     return new Problem('NameInUse', `${given.name} is running as ${holder.workflowId}`, { details: { ...holder } });
   // Terminated from outside, it could not clean up: what it left must be taken back before the name may run again.

@@ -4,11 +4,12 @@
  */
 import type { HealthEvent, ConditionState, Watched } from '../plan/model/health';
 import type { AuditEntry } from '../plan/model/inbox';
-import type { Control, PlanFacts, Settings, StepsOutcome } from '../plan/model/state';
+import type { CopyControl } from '../plan/model/dataMigration';
+import type { Control, Piece, PlanFacts, Settings, StepsOutcome } from '../plan/model/state';
 import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
 import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
-import type { Phase } from '../plan/model/steps';
+import type { RunPhase } from '../plan/model/steps';
 import type { VerifyResult } from '../plan/model/validation';
 
 /** A migration in its database. */
@@ -61,7 +62,7 @@ export interface WatchResult {
 export interface HookArgs extends Subject {
   readonly hook: Hook;
   readonly at: string;
-  readonly phase: Phase;
+  readonly phase: RunPhase;
   readonly idempotencyKey: string;
 }
 
@@ -108,6 +109,73 @@ export interface ValidationFinished {
   readonly whole: boolean;
 }
 
+export interface DataOpened extends Opened {
+  readonly copy: CopyControl;
+}
+
+export interface DataFacts {
+  readonly checksum: string;
+  readonly serverVersion: number;
+  readonly tables: number;
+}
+
+export interface CopyArgs extends Subject {
+  readonly copy: CopyControl;
+  readonly options: StepOptionsText;
+}
+
+export interface PieceArgs extends CopyArgs {
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface WatchCopyArgs extends CopyArgs {
+  readonly epoch: number;
+  readonly maxMs: number;
+}
+
+export interface SettleArgs extends CopyArgs {
+  readonly no: number;
+  readonly verdict: 'retry' | 'skip';
+}
+
+export interface SnapshotOpened {
+  readonly epoch: number;
+  readonly tables: number;
+  readonly bytes: number;
+  /** What is not done. */
+  readonly pieces: readonly Piece[];
+}
+
+export interface PieceDone {
+  readonly copied: number;
+  readonly rows: number;
+  readonly bytes: number;
+  /** Set aside: the others went on. */
+  readonly failed: readonly {
+    readonly no: number;
+    readonly table: string;
+    readonly code: string;
+    readonly message: string;
+  }[];
+}
+
+export interface ComparedTable {
+  readonly table: string;
+  readonly sourceRows: number | null;
+  readonly targetRows: number;
+  readonly fingerprintSource: string | null;
+  readonly fingerprintTarget: string;
+  readonly equal: boolean;
+}
+
+export interface CopyVerified {
+  readonly tables: number;
+  readonly rows: number;
+  readonly different: readonly ComparedTable[];
+  readonly shown: readonly ComparedTable[];
+}
+
 export interface Activities {
   /** Reads what the worker's configuration adds to the plan (and the plan itself, when it was started by reference). */
   open(args: { readonly start: unknown }): Promise<Opened>;
@@ -126,6 +194,23 @@ export interface Activities {
   runHook(args: HookArgs): Promise<void>;
   record(args: RecordArgs): Promise<void>;
   finish(args: FinishArgs): Promise<Finished>;
+  openData(args: { readonly start: unknown }): Promise<DataOpened>;
+  /** Preflight of a data migration; claims the name in the target unless it is a dry run. */
+  prepareData(args: { readonly start: unknown }): Promise<DataFacts>;
+  openSnapshot(args: CopyArgs): Promise<SnapshotOpened>;
+  makeSchema(args: CopyArgs): Promise<{ readonly items: number }>;
+  copyTables(args: PieceArgs): Promise<PieceDone>;
+  watchCopy(args: WatchCopyArgs): Promise<{ readonly lost: boolean }>;
+  settleTable(args: SettleArgs): Promise<void>;
+  buildRest(args: CopyArgs): Promise<{
+    readonly items: number;
+    readonly sequences: number;
+    readonly views: number;
+    readonly largeObjects: number;
+  }>;
+  verifyCopy(args: CopyArgs): Promise<CopyVerified>;
+  closeSnapshot(args: CopyArgs): Promise<void>;
+  takeBackCopy(args: CopyArgs): Promise<void>;
   /** Workflow `rollback`: what stands of an ended migration, or NotNow / NoSuchRun. */
   prepareRollback(args: Subject): Promise<RollbackFacts>;
   /** Workflow `validation`: reaches both sides and claims the name in the target. */

@@ -28,7 +28,7 @@ const waitsForPerson = ({ status, waitingFor }: Status): boolean =>
   status === 'paused' || (status === 'waiting' && (waitingFor?.type === 'gate' || waitingFor?.type === 'person'));
 
 const isAtContract = (status: Status): boolean =>
-  PHASES.indexOf(status.phase) >= PHASES.indexOf('contract') ||
+  (PHASES as readonly string[]).indexOf(status.phase) >= PHASES.indexOf('contract') ||
   (status.waitingFor?.type === 'gate' && status.waitingFor.gate === 'contract');
 
 function arrived(status: Status, until: Until): boolean {

@@ -6,8 +6,9 @@ import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative } from 'node:path';
 import { Problem, isProblem } from '../plan/model/errors';
 import type { Where } from '../plan/model/errors';
+import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
-import { validatePlan } from '../plan/model/validate';
+import { validateDataMigration, validatePlan } from '../plan/model/validate';
 import { CONNECTION_NAME, MIGRATION_NAME } from '../plan/model/values';
 import { PlanSource, lineText } from './planSource';
 
@@ -152,7 +153,12 @@ function sqlOf(source: PlanSource, json: Readonly<Record<string, unknown>>): { s
   }
 }
 
-function loadYaml(file: string, options: LoadOptions): LoadedPlan {
+interface Asked {
+  readonly source: PlanSource;
+  readonly asked: Record<string, unknown>;
+}
+
+function openYaml(file: string, options: LoadOptions): Asked {
   const source = new PlanSource(file, read(file === STDIN ? STDIN : file, 'the plan'));
   const json = source.json();
   if (typeof json !== 'object' || json === null || Array.isArray(json))
@@ -165,6 +171,11 @@ function loadYaml(file: string, options: LoadOptions): LoadedPlan {
     });
   if (options.database !== undefined) asked['database'] = options.database;
   if (options.dryRun) asked['mode'] = 'dry-run';
+  return { source, asked };
+}
+
+function loadYaml({ source, asked }: Asked): LoadedPlan {
+  const { file } = source;
   try {
     const plan = validatePlan(asked);
     const { sql, at } = sqlOf(source, asked);
@@ -178,12 +189,35 @@ function loadYaml(file: string, options: LoadOptions): LoadedPlan {
   }
 }
 
+/** A data migration as it was written. */
+export interface LoadedData {
+  readonly file: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly plan: DataMigrationPlan;
+}
+
+function loadData({ source, asked }: Asked): LoadedData {
+  try {
+    return { file: source.file, input: asked, plan: validateDataMigration(asked) };
+  } catch (error) {
+    throw isProblem(error) ? placed(error, (path, aim) => source.locate(path, aim)) : error;
+  }
+}
+
 /**
  * Reads FILE: YAML or JSON, plain SQL by its name's end, or stdin as `-`.
  * @throws Problem NoSuchFile, InvalidPlan, InvalidUsage, NotYet, DependencyCycle.
  */
 export function loadPlan(file: string, options: LoadOptions = {}): LoadedPlan {
   checkDatabase(options.database);
-  if (file === '-') return loadYaml(STDIN, options);
-  return file.endsWith('.sql') ? loadSql(file, options) : loadYaml(file, options);
+  if (file === '-') return loadYaml(openYaml(STDIN, options));
+  return file.endsWith('.sql') ? loadSql(file, options) : loadYaml(openYaml(file, options));
+}
+
+/** What `start` takes: a plan of either kind. @throws Problem as loadPlan, SameDatabase. */
+export function loadStartable(file: string, options: LoadOptions = {}): { schema: LoadedPlan } | { data: LoadedData } {
+  checkDatabase(options.database);
+  if (file !== '-' && file.endsWith('.sql')) return { schema: loadSql(file, options) };
+  const opened = openYaml(file === '-' ? STDIN : file, options);
+  return opened.asked['kind'] === 'data-migration' ? { data: loadData(opened) } : { schema: loadYaml(opened) };
 }

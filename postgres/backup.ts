@@ -78,7 +78,7 @@ function asProblem(error: unknown): unknown {
 }
 
 /** libpq's variables for the child: nothing of the connection is an argument, which every user of the machine can read. */
-function environment(target: Target): NodeJS.ProcessEnv {
+export function environment(target: Target): NodeJS.ProcessEnv {
   addressOf(target);
   const client = new Client({ connectionString: target.url });
   const settings: Record<string, string | undefined> = {
@@ -102,7 +102,7 @@ function environment(target: Target): NodeJS.ProcessEnv {
 
 const KEPT_OUTPUT = 4_000_000;
 
-function tool(
+export function tool(
   name: 'pg_dump' | 'pg_restore',
   args: readonly string[],
   env: NodeJS.ProcessEnv,

@@ -8,7 +8,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '../plan/model/errors';
-import type { Phase } from '../plan/model/steps';
+import type { RunPhase } from '../plan/model/steps';
 import { crashPoint } from './crashPoints';
 import type { Session } from './session';
 import { inTransaction } from './session';
@@ -18,7 +18,7 @@ import { checkSignal } from './work';
 export interface StepRef {
   readonly migration: string;
   readonly stepId: string;
-  readonly phase: Phase;
+  readonly phase: RunPhase;
 }
 
 export interface Attempt extends StepRef {

@@ -3,7 +3,7 @@
  * nothing loses precision on its way through JavaScript (int8, numeric and times stay text), every error comes out as a Problem, and a
  * worker that died is noticed by the server even in the middle of a long statement.
  */
-import type { QueryResultRow } from 'pg';
+import type { QueryResultRow, Submittable } from 'pg';
 import { Client, types } from 'pg';
 import { Problem } from '../plan/model/errors';
 import { identList } from './ident';
@@ -36,6 +36,8 @@ export interface Session extends Peer {
   one<R extends QueryResultRow>(text: string, values?: readonly unknown[]): Promise<R | undefined>;
   /** Runs one statement and says how many rows it touched. */
   run(text: string, values?: readonly unknown[]): Promise<number>;
+  /** Hands over something of the driver's own that is sent as it is (a COPY stream); its errors are raw. */
+  submit<S extends Submittable>(query: S): S;
   /** True once the connection broke: what ran on it may or may not have committed. */
   readonly lost: boolean;
   close(): Promise<void>;
@@ -118,6 +120,7 @@ export async function openSession(target: Target, options: SessionOptions): Prom
       rows: async (text, values) => (await query(text, values)).rows as never,
       one: async (text, values) => (await query(text, values)).rows[0] as never,
       run: async (text, values) => (await query(text, values)).rowCount ?? 0,
+      submit: (query) => client.query(query),
       get lost() {
         return state.lost;
       },

@@ -9,7 +9,7 @@ import { readBrakes } from './brakes';
 import { pause } from './ladder';
 import type { Session } from './session';
 import { openSession } from './session';
-import type { Target, ThrottleLimits } from './types';
+import type { StepContext, Target, ThrottleLimits } from './types';
 import type { Work } from './work';
 import { tell } from './work';
 import type { RelationName } from '../plan/model/steps';
@@ -45,8 +45,16 @@ const freely: Throttle = {
   close: async () => undefined,
 };
 
+/** What a throttle needs of the work that it slows down. */
+export interface Slowed {
+  readonly context: Pick<StepContext, 'options' | 'target' | 'migration' | 'signal' | 'progress'>;
+  readonly open: Work['open'];
+  /** Where the milliseconds by reason are counted; left out: in the throttle alone. */
+  readonly throttled?: Record<string, number>;
+}
+
 /** Starts to read the brakes; the first reading is complete when this returns. */
-export async function startThrottle(work: Work, tables: readonly RelationName[]): Promise<Throttle> {
+export async function startThrottle(work: Slowed, tables: readonly RelationName[]): Promise<Throttle> {
   const { throttle: limits, appP95 } = work.context.options;
   if (limits === null) return freely;
   const watcher = await work.open('throttle');
@@ -74,11 +82,11 @@ class Reading implements Throttle {
   #reading: Promise<void> | null = null;
 
   constructor(
-    private readonly work: Work,
+    private readonly work: Slowed,
     private readonly limits: ThrottleLimits,
     private readonly sources: Omit<BrakeSources, 'replicas'>,
   ) {
-    this.#throttled = work.throttled;
+    this.#throttled = work.throttled ?? {};
   }
 
   get reason(): string | null {

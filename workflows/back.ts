@@ -18,7 +18,7 @@ function optionsFor(run: Run) {
 }
 
 /** Tries until it works, or a person leaves it out where that is possible. The way back is never given up silently. */
-async function insist<T>(
+export async function insist<T>(
   run: Run,
   target: string,
   work: () => Promise<T>,

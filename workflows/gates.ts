@@ -5,7 +5,7 @@
 import { settle } from '../plan/model/messages';
 import { commandsFor } from '../plan/model/render';
 import type { Cause } from '../plan/model/state';
-import type { Phase } from '../plan/model/steps';
+import type { RunPhase } from '../plan/model/steps';
 import { longestLock } from '../plan/model/view';
 import { windowAt, windowCovers } from '../plan/model/window';
 import type { GateRules } from '../plan/model/inbox';
@@ -88,7 +88,7 @@ export async function passGate(run: Run, name: string): Promise<void> {
 }
 
 /** Waits until the window is open; answers when it closes again, epoch ms (null = the phase needs no window). */
-export async function passWindow(run: Run, phase: Phase): Promise<number | null> {
+export async function passWindow(run: Run, phase: RunPhase): Promise<number | null> {
   const window = run.state.control?.window;
   if (!window || !windowCovers(window, phase)) return null;
   for (;;) {

@@ -2,3 +2,5 @@
 export { schemaMigration } from './schemaMigration';
 export { rollback } from './rollback';
 export { validation } from './validation';
+export { dataMigration } from './dataMigration';
+export { dataMigrationTables } from './dataTables';

@@ -6,7 +6,7 @@ import { PERFORMANCE, needsBaseline } from '../plan/model/health';
 import type { Hook } from '../plan/model/plan';
 import type { PlanFacts, StepFact, StepsOutcome } from '../plan/model/state';
 import type { StepReport } from '../plan/model/status';
-import type { Phase } from '../plan/model/steps';
+import type { Phase, RunPhase } from '../plan/model/steps';
 import { PHASES } from '../plan/model/steps';
 import { formatCount } from '../plan/model/values';
 import { Back, causeOf, failed, isCancellation } from './failure';
@@ -137,7 +137,7 @@ async function steps(run: Run, phase: Phase): Promise<void> {
 
 // Hooks ------------------------------------------------------------------------------------------------------------------
 
-async function hooks(run: Run, when: 'before' | 'after', phase: Phase): Promise<void> {
+export async function hooks(run: Run, when: 'before' | 'after', phase: RunPhase): Promise<void> {
   const at = `${when}:${phase}`;
   const list: readonly Hook[] = run.state.control?.hooks[at] ?? [];
   for (const [i, hook] of list.entries()) {
@@ -183,7 +183,7 @@ export async function preflight(run: Run, start: unknown): Promise<void> {
   await measureBaselines(run);
 }
 
-async function backup(run: Run): Promise<void> {
+export async function backup(run: Run): Promise<void> {
   const s = run.state;
   const wanted = s.control?.backup ?? (s.control?.mode === 'safe' ? 'pg-dump' : 'none');
   const method = typeof wanted === 'object' ? wanted.method : wanted;
@@ -195,7 +195,7 @@ async function backup(run: Run): Promise<void> {
   s.marks.push('backup');
 }
 
-async function measureBaselines(run: Run): Promise<void> {
+export async function measureBaselines(run: Run): Promise<void> {
   const s = run.state;
   const conditions = conditionsOf(run).filter((c) => needsBaseline(c));
   const throttle = s.control?.throttle;

@@ -39,6 +39,17 @@ export const CLASS_OF = {
   openValidation: 'door',
   verifyPhase: 'bulk',
   finishValidation: 'quick',
+  openData: 'door',
+  prepareData: 'door',
+  openSnapshot: 'quick',
+  makeSchema: 'bulk',
+  copyTables: 'bulk',
+  watchCopy: 'watch',
+  settleTable: 'quick',
+  buildRest: 'bulk',
+  verifyCopy: 'bulk',
+  closeSnapshot: 'quick',
+  takeBackCopy: 'undo',
 } as const satisfies Record<keyof Activities, Class>;
 
 export function optionsOf(kind: Class, settings: Settings): ActivityOptions {

@@ -117,6 +117,7 @@ export class Run {
       holding: s.phase === 'hold' && s.contractedAt !== null,
       unwell: s.unwell !== null,
       awaiting: this.awaiting,
+      aside: (s.copy?.quarantined ?? []).filter(({ skipped }) => !skipped).map(({ table }) => table),
       starter: starter(),
       noRollback:
         s.kind === 'rollback'

@@ -10,7 +10,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { isProblem } from '../plan/model/errors';
-import type { PlanFacts, RunState } from '../plan/model/state';
+import type { Cause, PlanFacts, RunState } from '../plan/model/state';
 import { newState } from '../plan/model/state';
 import { validateStart } from '../plan/model/validate';
 import type { PlanReference } from '../plan/model/validate';
@@ -78,27 +78,36 @@ async function complete(run: Run): Promise<RunResult> {
   return {
     status: 'completed',
     id: s.id,
-    checksum: s.facts?.checksum ?? '',
+    checksum: s.facts?.checksum ?? s.checksum ?? '',
     reportRef: `${s.database}/${s.name}`,
     ...(dry && s.facts?.plan ? { plan: s.facts.plan } : {}),
   };
 }
 
+/** How one kind of run goes: forward from wherever it stands, and back. */
+export interface Road {
+  open(run: Run, start: unknown): Promise<void>;
+  /** @throws Back, or a failure of preflight that wrote nothing. */
+  forward(run: Run, start: unknown): Promise<void>;
+  /** Answers false when it stays after all. */
+  goBack(run: Run, cause: Cause): Promise<boolean>;
+}
+
 /** The way forward and the ways back, until one of them is at its end. */
-async function drive(run: Run, start: unknown): Promise<RunResult> {
+async function drive(run: Run, start: unknown, road: Road): Promise<RunResult> {
   const shielded = <T>(fn: () => Promise<T>): Promise<T> => CancellationScope.nonCancellable(fn);
   let shield = false;
   for (;;) {
     try {
-      const walk = () => openRun(run, start).then(() => forward(run, start));
+      const walk = () => road.open(run, start).then(() => road.forward(run, start));
       await (shield ? shielded(walk) : walk());
       return await shielded(() => complete(run));
     } catch (error) {
       if (error instanceof ContinueAsNew) throw error;
       const cancel: boolean = !shield && isCancellation(error);
-      if (!cancel && !(error instanceof Back)) throw await shielded(() => refuse(run, error));
+      if (!cancel && !(error instanceof Back)) throw await shielded(() => refuse(run, error, road));
       const cause = error instanceof Back ? error.back : cancelCause();
-      if (await shielded(() => goBack(run, cause))) throw await shielded(() => endBack(run, cancel));
+      if (await shielded(() => road.goBack(run, cause))) throw await shielded(() => endBack(run, cancel));
       // It stays. Temporal's cancel cannot be taken back, so that the rest runs shielded from it.
       shield ||= cancel;
     }
@@ -106,11 +115,11 @@ async function drive(run: Run, start: unknown): Promise<RunResult> {
 }
 
 /** Preflight said no, or a bug of ours: what was begun is taken back all the same. */
-async function refuse(run: Run, error: unknown): Promise<Error> {
+async function refuse(run: Run, error: unknown, road: Road): Promise<Error> {
   const problem = failed(error);
   const { code, message, hint } = problem;
   run.state.lastError = { code, message, hint };
-  if (run.state.begun > 0) await goBack(run, problem);
+  if (run.state.begun > 0) await road.goBack(run, problem);
   await drainDecisions(run);
   await endRun(run, 'failed');
   return fail(problem, problem.details);
@@ -128,12 +137,14 @@ async function endBack(run: Run, cancel: boolean): Promise<Error> {
     : fail({ code, message: `${message}; not taken back: ${left.join('; ')}`, hint }, { cause: code, by, left });
 }
 
-export async function runToItsEnd(run: Run, start: unknown): Promise<RunResult> {
+const SCHEMA_ROAD: Road = { open: openRun, forward, goBack };
+
+export async function runToItsEnd(run: Run, start: unknown, road: Road = SCHEMA_ROAD): Promise<RunResult> {
   setHandlers(run);
   run.show();
   // Beside the phases, and shielded: a cancel ends them through `settled`, after the way back.
   void CancellationScope.nonCancellable(() => Promise.all([watchHealth(run), recordDecisions(run)]));
-  return drive(run, start);
+  return drive(run, start, road);
 }
 
 /** One argument for people: the plan. The second one is the state that a continue-as-new passes on. */

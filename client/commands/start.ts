@@ -3,14 +3,15 @@
  * started, with the place in the file; everything else is the run's own business. A refusal within the first moments is waited for.
  */
 import { Problem, isProblem } from '../../plan/model/errors';
+import type { Kind } from '../../plan/model/plan';
 import type { Context } from '../context';
 import { checksumOf } from '../../plan/sql/planner';
 import type { StoredMigration } from '../direct';
 import { isOutOfSight, storeLargePlan, storedMigration, targetOf } from '../direct';
 import { hasEnded } from '../follow';
 import type { Until } from '../follow';
-import { loadPlan } from '../planFile';
-import type { LoadedPlan } from '../planFile';
+import { loadStartable } from '../planFile';
+import type { LoadedData, LoadedPlan } from '../planFile';
 import { makePlan } from '../planning';
 import { pairs } from '../render/table';
 import type { Temporal } from '../temporal';
@@ -121,21 +122,68 @@ function announce({ terminal }: Context, started: Started, watching: boolean): v
   else terminal.print(text);
 }
 
+interface Request {
+  readonly type: 'schemaMigration' | 'dataMigration';
+  readonly name: string;
+  /** Where the state lies. */
+  readonly database: string;
+  readonly kind: Kind;
+  readonly description: string | undefined;
+  /** Refuses what can be seen from here. */
+  refuseEarly(): Promise<void>;
+  argument(): Promise<unknown>;
+}
+
+function requestOf(context: Context, startable: { schema: LoadedPlan } | { data: LoadedData }): Request {
+  if ('data' in startable) {
+    const { file, input, plan } = startable.data;
+    return {
+      type: 'dataMigration',
+      name: plan.name,
+      database: plan.target,
+      kind: plan.kind,
+      description: plan.description,
+      refuseEarly: () => Promise.resolve(),
+      argument: () => {
+        if (Buffer.byteLength(JSON.stringify(input)) > MAX_ARGUMENT_BYTES)
+          throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', {
+            where: { file },
+            hint: 'choose tables by patterns',
+          });
+        return Promise.resolve(input);
+      },
+    };
+  }
+  const { schema: loaded } = startable;
+  const { name, database, kind, description } = loaded.plan;
+  return {
+    type: 'schemaMigration',
+    name,
+    database,
+    kind,
+    description,
+    async refuseEarly() {
+      await refuseUsedName(context, loaded);
+      await refuseEarly(context, loaded);
+    },
+    argument: () => argumentOf(context, loaded),
+  };
+}
+
 export async function start(context: Context, [file = '']: readonly string[], options: StartOptions): Promise<void> {
   const { terminal } = context;
   if (options.until !== undefined && !options.watch)
     throw new Problem('InvalidUsage', '--until goes with --watch', { hint: 'add --watch' });
-  const loaded = loadPlan(file, { database: options.database, dryRun: options.dryRun });
-  const { name, database, kind, description } = loaded.plan;
+  const asked = requestOf(context, loadStartable(file, { database: options.database, dryRun: options.dryRun }));
+  const { name, database, kind, description } = asked;
   const id = options.id ?? `migration/${database}/${name}`;
   try {
     const temporal = await context.temporal();
-    await refuseUsedName(context, loaded);
-    await refuseEarly(context, loaded);
+    await asked.refuseEarly();
     const runId = await temporal.start({
-      type: 'schemaMigration',
+      type: asked.type,
       id,
-      argument: await argumentOf(context, loaded),
+      argument: await asked.argument(),
       summary: options.summary ?? `${name} on ${database}${description === undefined ? '' : `: ${description}`}`,
       by: context.by,
       attributes: { name, database, kind },

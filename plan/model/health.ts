@@ -4,7 +4,7 @@
  */
 import { evaluate, parseExpression } from './expression';
 import type { Condition } from './plan';
-import type { Phase } from './steps';
+import type { RunPhase } from './steps';
 import { parseDuration } from './values';
 
 /** A condition of the plan, or pgshift's own watch of the throughput. */
@@ -109,7 +109,7 @@ export const holdsBack = (condition: Watched, state: ConditionState | undefined)
 export const exhausted = (condition: Watched, state: ConditionState | undefined): boolean =>
   condition.count !== undefined && (state?.readings ?? 0) >= condition.count;
 
-export const watchedIn = (condition: Watched, phase: Phase): boolean =>
+export const watchedIn = (condition: Watched, phase: RunPhase): boolean =>
   condition.phases === undefined || condition.phases.includes(phase);
 
 /**

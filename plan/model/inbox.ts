@@ -67,6 +67,8 @@ export interface Inbox {
   readonly endHold: Person | null;
   /** One-shot answers to what waits for a person; taken by the run. */
   readonly answer: { readonly kind: 'retry' | 'skip'; readonly target: string; readonly by: string } | null;
+  /** What people said about tables that were set aside; taken by the run. */
+  readonly answers?: Readonly<Record<string, 'retry' | 'skip'>>;
   readonly tuning: Tuning;
   /** Counts tunings, so that a running step notices. */
   readonly tunings: number;
@@ -102,6 +104,8 @@ export interface Moment {
   readonly unwell: boolean;
   /** What waits for a person, and which answers it takes. */
   readonly awaiting: { readonly target: string; readonly takes: readonly ('retry' | 'skip')[] } | null;
+  /** Tables that are set aside: each takes retry or skip at any time. */
+  readonly aside?: readonly string[];
   /** Who started it, when known. */
   readonly starter: string | null;
   /** Why a rollback makes no sense now; null = it does. */

@@ -145,6 +145,14 @@ function endHold(name: 'approve' | 'reject', person: Person, inbox: Inbox, momen
 
 function answer(kind: 'retry' | 'skip', sent: Sent, inbox: Inbox, moment: Moment): Change {
   const waits = moment.awaiting;
+  const aside = moment.aside ?? [];
+  const table = sent.target ?? (waits === null && aside.length === 1 ? aside[0] : undefined);
+  if (table !== undefined && aside.includes(table)) {
+    if (inbox.answers?.[table] === kind) return 'duplicate';
+    return { answers: { ...inbox.answers, [table]: kind } };
+  }
+  if (!waits && aside.length > 1)
+    throw new Refused('InvalidMessage', `${kind}: several tables are set aside: name one as target`);
   if (!waits) throw new Refused('NotNow', 'nothing waits for a person');
   if (sent.target !== undefined && sent.target !== waits.target)
     throw new Refused('NotNow', `${sent.target} does not wait; ${waits.target} does`);

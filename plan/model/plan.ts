@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { CONNECTION_NAME, MIGRATION_NAME, parseDuration, parseRate, parseRatio, parseSize } from './values';
-import { PHASES } from './steps';
+import { DATA_PHASES, PHASES } from './steps';
 
 const written = (what: string, parse: (text: string) => number | null, example: string) =>
   z.string().refine((text) => parse(text) !== null, { error: `not a ${what}; write it as ${example}` });
@@ -25,7 +25,7 @@ export const connectionName = z
 
 export const migrationName = z.string().regex(MIGRATION_NAME, { error: 'a name is [a-z0-9][a-z0-9_.-]{0,99}' });
 
-const phase = z.enum(PHASES);
+const phase = z.enum([...PHASES, ...DATA_PHASES]);
 
 export const conditionSchema = z.strictObject({
   name: z.string().min(1),
@@ -93,13 +93,16 @@ const hook = z
   .refine((h) => (h.run === undefined) !== (h.url === undefined), { error: 'a hook has either run or url' });
 export type Hook = z.output<typeof hook>;
 
-const hookKey = z.string().regex(new RegExp(`^(before|after):(${PHASES.join('|')})$`), {
-  error: `a hook is named before:<phase> or after:<phase>; phases: ${PHASES.join(', ')}`,
-});
+const hookKey = (phases: readonly string[]) =>
+  z.string().regex(new RegExp(`^(before|after):(${phases.join('|')})$`), {
+    error: `a hook is named before:<phase> or after:<phase>; phases: ${phases.join(', ')}`,
+  });
+export const hooksOf = (phases: readonly string[]) => z.record(hookKey(phases), z.array(hook)).default({});
 
 const transform = z.strictObject({ up: z.string().optional(), down: z.string().optional() });
 
-const common = {
+/** Keys of every kind that runs through phases. */
+export const commonKeys = {
   name: migrationName,
   description: z.string().optional(),
   labels: z.record(z.string(), z.string()).default({}),
@@ -130,14 +133,14 @@ const common = {
   lockBudget: duration.default('1h'),
   health: z.array(conditionSchema).default([]),
   hold: duration.default('24h'),
-  hooks: z.record(hookKey, z.array(hook)).default({}),
+  hooks: hooksOf(PHASES),
   timeout: duration.optional(),
 };
 
 export const schemaMigrationSchema = z
   .strictObject({
     kind: z.literal('schema-migration'),
-    ...common,
+    ...commonKeys,
     database: connectionName,
     sql: z.string().optional(),
     sqlFile: z.string().optional(),
@@ -179,7 +182,7 @@ export const rollbackSchema = z.strictObject({
 });
 export type RollbackPlan = z.output<typeof rollbackSchema>;
 
-export const BUILT_KINDS = ['schema-migration', 'rollback', 'validation'] as const;
+export const BUILT_KINDS = ['schema-migration', 'data-migration', 'rollback', 'validation'] as const;
 export const KINDS = [
   'schema-migration',
   'data-migration',
@@ -211,4 +214,5 @@ export const NOT_YET_KEYS: Readonly<Record<string, readonly string[]>> = {
     'hooks',
     'timeout',
   ],
+  'data-migration': ['incremental', 'streaming', 'profile', 'load', 'map', 'errors'],
 };

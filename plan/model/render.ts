@@ -4,7 +4,7 @@
  */
 import type { RunState } from './state';
 import type { WaitingFor } from './status';
-import { PHASES } from './steps';
+import { phasesOf } from './steps';
 import { formatBytes, formatCount, formatDuration } from './values';
 import { progressOf, shownPhase, wayBackOf } from './view';
 
@@ -29,11 +29,14 @@ const plain = (text: string): string => text.replace(/[\r\n]+/g, ' ').replace(/[
 
 function phaseBar(s: RunState): string {
   const now = shownPhase(s);
-  const reached = PHASES.indexOf(s.phase);
-  return PHASES.map((phase, i) => {
-    if (phase === now && s.endedAt === null) return `**[${phase}]**`;
-    return i < reached || s.status === 'completed' ? `~~${phase}~~` : phase;
-  }).join(' > ');
+  const phases = phasesOf(s.kind);
+  const reached = phases.indexOf(s.phase);
+  return phases
+    .map((phase, i) => {
+      if (phase === now && s.endedAt === null) return `**[${phase}]**`;
+      return i < reached || s.status === 'completed' ? `~~${phase}~~` : phase;
+    })
+    .join(' > ');
 }
 
 const shell = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`;

@@ -6,14 +6,17 @@ import type { ConditionState, HealthEvent } from './health';
 import type { Inbox } from './inbox';
 import { emptyInbox } from './inbox';
 import type { SchemaMigrationPlan } from './plan';
-import type { CatalogDiff, LastError, Proof, RunStatus, StepReport, WaitingFor } from './status';
-import type { Dependent, Finding, Phase, Risk, Step, Work } from './steps';
+import type { CopyControl } from './dataMigration';
+import type { CatalogDiff, LastError, Proof, RunStatus, StepReport, TableProgress, WaitingFor } from './status';
+import type { Dependent, Finding, Phase, Risk, RunPhase, Step, Work } from './steps';
 
 /** The plan without what only the planner reads: small, and without SQL. */
-export type Control = Omit<
+export interface Control extends Omit<
   SchemaMigrationPlan,
-  'sql' | 'sqlFile' | 'transforms' | 'allow' | 'archive' | 'versions' | 'labels' | 'description'
->;
+  'kind' | 'sql' | 'sqlFile' | 'transforms' | 'allow' | 'archive' | 'versions' | 'labels' | 'description'
+> {
+  readonly kind: 'schema-migration' | 'data-migration';
+}
 
 export function controlOf(plan: SchemaMigrationPlan): Control {
   const { sql: _1, sqlFile: _2, transforms: _3, allow: _4, archive: _5, versions: _6, labels: _7, ...rest } = plan;
@@ -98,6 +101,41 @@ export interface Live {
   readonly lagBytes: number | null;
   readonly lagMs: number | null;
   readonly waitingFor: string | null;
+  /** Of a copy: the tables that run, and the last ones that ended. */
+  readonly tables?: readonly TableProgress[];
+}
+
+/** What a data migration knows of its copy: counts and ranges of table numbers; the list itself lies in pgshift.copy_tables of the target. */
+export interface CopyState {
+  control: CopyControl;
+  /** Number of the snapshot; a new one begins when the holder or the source died. */
+  epoch: number;
+  /** Why the snapshots before this one ended. */
+  lost: string[];
+  tables: number;
+  bytes: number;
+  /** Pieces of work that are not done, in the order in which they are begun. */
+  queue: Piece[];
+  copied: number;
+  rows: number;
+  bytesDone: number;
+  /** Tables that failed, with the code; skipped ones stay listed. */
+  quarantined: Quarantined[];
+}
+
+/** Tables by their numbers in pgshift.copy_tables; a big one alone has its name. */
+export interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly label: string;
+}
+
+export interface Quarantined {
+  readonly no: number;
+  readonly table: string;
+  readonly code: string;
+  readonly message: string;
+  readonly skipped: boolean;
 }
 
 export interface RunState {
@@ -105,14 +143,14 @@ export interface RunState {
   readonly id: string;
   readonly name: string;
   readonly database: string;
-  readonly kind: 'schema-migration' | 'rollback';
+  readonly kind: 'schema-migration' | 'rollback' | 'data-migration';
   control: Control | null;
   environment: string;
   settings: Settings;
   facts: PlanFacts | null;
   status: RunStatus;
   /** Where it really is; status shows `gate` while one waits. */
-  phase: Phase;
+  phase: RunPhase;
   step: string | null;
   attempt: number;
   /** How many of facts.steps are done, and how many may have left something (done + the one that runs). */
@@ -144,6 +182,10 @@ export interface RunState {
   health: HealthEvent[];
   catalogDiff: CatalogDiff;
   measured: Record<string, unknown>;
+  /** Of a data migration alone. */
+  copy?: CopyState;
+  /** Of a run without planned steps. */
+  checksum?: string;
 }
 
 export const DEFAULT_SETTINGS: Settings = { heartbeatMs: 10_000, watchMs: 3_600_000, continueAsNewEvents: null };

@@ -1,5 +1,5 @@
 /** What comes back: status, progress, report, as the contract has them. Pure types and the enums they use. */
-import type { LockMode, Phase, Step, Finding, Dependent } from './steps';
+import type { LockMode, RunPhase, Step, Finding, Dependent } from './steps';
 import type { Kind } from './plan';
 
 export const RUN_STATUSES = [
@@ -49,7 +49,7 @@ export interface Status {
   readonly kind: Kind;
   readonly mode: string;
   readonly status: RunStatus;
-  readonly phase: Phase;
+  readonly phase: RunPhase;
   readonly step: string | null;
   readonly attempt: number;
   readonly startedAt: string;
@@ -88,7 +88,7 @@ export interface TableProgress {
 }
 
 export interface Progress {
-  readonly phase: Phase;
+  readonly phase: RunPhase;
   readonly percent: number;
   readonly etaSeconds: number | null;
   readonly tables: readonly TableProgress[];

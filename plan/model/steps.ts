@@ -16,6 +16,25 @@ export const PHASES = [
 ] as const;
 export type Phase = (typeof PHASES)[number];
 
+/** Phases of a data migration. */
+export const DATA_PHASES = [
+  'preflight',
+  'snapshot',
+  'schema',
+  'copy',
+  'build',
+  'follow',
+  'verify',
+  'gate',
+  'finish',
+] as const;
+export type DataPhase = (typeof DATA_PHASES)[number];
+/** Of a run of either kind. */
+export type RunPhase = Phase | DataPhase;
+
+/** The phases that a run of this kind goes through, in their order. */
+export const phasesOf = (kind: string): readonly RunPhase[] => (kind === 'data-migration' ? DATA_PHASES : PHASES);
+
 /** Weakest first, as in Postgres' manual. */
 export const LOCK_MODES = [
   'ACCESS SHARE',

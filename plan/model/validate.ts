@@ -6,12 +6,14 @@
 import type { z } from 'zod';
 import { parseExpression } from './expression';
 import { Problem } from './errors';
+import type { DataMigrationPlan } from './dataMigration';
+import { NOT_YET_VALUES, dataMigrationSchema } from './dataMigration';
 import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
 import { BUILT_KINDS, KINDS, NOT_YET_KEYS, rollbackSchema, schemaMigrationSchema } from './plan';
 import type { ValidationPlan } from './validation';
 import { NOT_YET_MAP_KEYS, validationSchema } from './validation';
 import { CONNECTION_NAME, MIGRATION_NAME } from './values';
-import { PHASES } from './steps';
+import { DATA_PHASES, PHASES } from './steps';
 import { checkWindow } from './window';
 
 /** What a large plan is started with: the plan itself lies in `pgshift.plans` of the database. */
@@ -113,13 +115,16 @@ function checkGate(gate: Gate, path: string): void {
   });
 }
 
-function checkPlan(plan: SchemaMigrationPlan): SchemaMigrationPlan {
+type Checked = Pick<SchemaMigrationPlan, 'name' | 'gates' | 'health' | 'window' | 'dependsOn' | 'throttle'>;
+
+/** What holds for every kind that runs through phases. */
+function checkPlan<P extends Checked>(plan: P, phases: readonly string[], stepId: RegExp | null): P {
   for (const [name, gate] of Object.entries(plan.gates)) {
     const path = `gates.${shownKey(name)}`;
-    if (!(PHASES as readonly string[]).includes(name) && !STEP_ID.test(name))
+    if (!phases.includes(name) && stepId?.test(name) !== true)
       throw new Problem('InvalidPlan', `${path}: no such phase or step`, {
         where: { path },
-        hint: `phases: ${PHASES.join(', ')}; a step is written as contract.1`,
+        hint: `phases: ${phases.join(', ')}${stepId === null ? '' : '; a step is written as contract.1'}`,
       });
     checkGate(gate, path);
   }
@@ -129,8 +134,13 @@ function checkPlan(plan: SchemaMigrationPlan): SchemaMigrationPlan {
     if (names.has(condition.name))
       throw new Problem('InvalidPlan', `health[${i}].name: used twice`, { where: { path: `health[${i}].name` } });
     names.add(condition.name);
+    const foreign = condition.phases?.find((phase) => !phases.includes(phase));
+    if (foreign !== undefined) {
+      const path = `health[${i}].phases`;
+      throw new Problem('InvalidPlan', `${path}: ${foreign} is no phase of this kind`, { where: { path } });
+    }
   });
-  if (plan.window) checkWindow(plan.window);
+  if (plan.window) checkWindow(plan.window, phases);
   if (plan.dependsOn.includes(plan.name))
     throw new Problem('DependencyCycle', `dependsOn: ${plan.name} depends on itself`, { where: { path: 'dependsOn' } });
   if (plan.throttle !== 'none' && plan.throttle.batch.min > plan.throttle.batch.max)
@@ -142,7 +152,23 @@ function checkPlan(plan: SchemaMigrationPlan): SchemaMigrationPlan {
 export function validatePlan(json: unknown): SchemaMigrationPlan {
   if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
   checkKind(json, 'schema-migration');
-  return checkPlan(parse(schemaMigrationSchema, json, 'schema-migration'));
+  return checkPlan(parse(schemaMigrationSchema, json, 'schema-migration'), PHASES, STEP_ID);
+}
+
+/** kind `data-migration`, also the argument of its workflow. @throws Problem InvalidPlan, NotYet, SameDatabase, DependencyCycle. */
+export function validateDataMigration(json: unknown): DataMigrationPlan {
+  if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
+  checkKind(json, 'data-migration');
+  for (const [key, value] of NOT_YET_VALUES)
+    if (json[key] === value)
+      throw new Problem('NotYet', `${key}: ${String(value)} is not built yet`, {
+        where: { path: key },
+        value: String(value),
+      });
+  const plan = checkPlan(parse(dataMigrationSchema, json, 'data-migration'), DATA_PHASES, null);
+  if (plan.source === plan.target)
+    throw new Problem('SameDatabase', 'target: the same connection as source', { where: { path: 'target' } });
+  return plan;
 }
 
 /** kind `rollback`. @throws Problem InvalidPlan. */

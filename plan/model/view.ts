@@ -1,18 +1,23 @@
 /** The state of a run as people and machines see it: the queries status, progress and report. Pure. */
-import type { PlanFacts, RunState, StepFact } from './state';
+import type { CopyState, PlanFacts, RunState, StepFact } from './state';
 import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
-import type { Phase } from './steps';
+import type { RunPhase } from './steps';
+import { phasesOf } from './steps';
 
 const WAITS_IN_GATE: readonly WaitingFor['type'][] = ['gate', 'window'];
 
 /** The phase that people see: `gate` while a gate or a window waits, wherever it stands. */
-export const shownPhase = (s: RunState): Phase =>
+export const shownPhase = (s: RunState): RunPhase =>
   s.waiting && WAITS_IN_GATE.includes(s.waiting.type) && s.status !== 'rolling_back' ? 'gate' : s.phase;
 
 export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'] {
   const until = untilMs === null ? null : new Date(untilMs).toISOString();
   if (['rolled_back', 'cancelled', 'failed'].includes(s.status))
     return { possible: false, lossless: true, until: null, how: 'nothing is left to take back' };
+  if (s.kind === 'data-migration')
+    return s.status === 'completed'
+      ? { possible: false, lossless: false, until: null, how: 'the copy is complete; the source is as it was' }
+      : { possible: true, lossless: true, until: null, how: 'drop what was made in the target' };
   const begun = s.facts?.steps.slice(0, s.begun) ?? [];
   const fixed = begun.find((step) => step.because !== null && step.phase !== 'cleanup');
   if (fixed) return { possible: false, lossless: false, until: null, how: `${fixed.id}: ${fixed.because ?? ''}` };
@@ -94,6 +99,7 @@ function tableOf(s: RunState, step: StepFact, index: number): TableProgress {
 
 /** Weighted by the plan's estimates; live numbers are as old as the last report of the running step. */
 export function progressOf(s: RunState): Progress {
+  if (s.copy) return copyProgressOf(s, s.copy);
   const steps = s.facts?.steps ?? [];
   const whole = steps.reduce((sum, step) => sum + middle(step), 0);
   const ended = s.status === 'completed' || (steps.length > 0 && s.done >= steps.length);
@@ -110,6 +116,37 @@ export function progressOf(s: RunState): Progress {
     percent: ended ? 100 : whole === 0 ? 0 : Math.min(99, Math.floor((behind / whole) * 100)),
     etaSeconds: ended ? 0 : steps.length === 0 ? null : Math.ceil(ahead),
     tables: steps.flatMap((step, i) => (step.table === null ? [] : [tableOf(s, step, i)])),
+    lagBytes: s.live?.lagBytes ?? null,
+    lagMs: s.live?.lagMs ?? null,
+  };
+}
+
+/** Bytes of the copy are nearly all of the work; what comes after them is worth a tenth. */
+function copyProgressOf(s: RunState, copy: CopyState): Progress {
+  const phases = phasesOf(s.kind);
+  const ended = s.status === 'completed';
+  const behind = phases.indexOf(s.phase) > phases.indexOf('copy');
+  const total = s.live?.bytesTotal ?? copy.bytes;
+  const part = behind ? 1 : total > 0 ? Math.min(1, (s.live?.bytesDone ?? 0) / total) : 0;
+  const aside = copy.quarantined.map(({ table }): TableProgress => ({
+    table,
+    rowsDone: 0,
+    rowsTotal: 0,
+    estimated: true,
+    bytesDone: 0,
+    bytesTotal: 0,
+    rowsPerSecond: 0,
+    etaSeconds: null,
+    batchRows: 0,
+    throttledBy: null,
+    state: 'quarantined',
+  }));
+  const shown = s.live?.tables ?? [];
+  return {
+    phase: shownPhase(s),
+    percent: ended ? 100 : Math.min(99, Math.floor(part * 90)),
+    etaSeconds: ended ? 0 : (s.live?.etaSeconds ?? null),
+    tables: [...shown, ...aside.filter(({ table }) => !shown.some((one) => one.table === table)).slice(0, 20)],
     lagBytes: s.live?.lagBytes ?? null,
     lagMs: s.live?.lagMs ?? null,
   };

@@ -6,21 +6,20 @@ import { Cron } from 'croner';
 import { Problem } from './errors';
 import type { SchemaMigrationPlan } from './plan';
 import { parseDuration } from './values';
-import type { Phase } from './steps';
+import type { RunPhase } from './steps';
 import { PHASES } from './steps';
 
 export type Window = NonNullable<SchemaMigrationPlan['window']>;
 
-const DEFAULT_PHASES: readonly Phase[] = ['contract', 'cleanup'];
+const DEFAULT_PHASES: readonly string[] = ['contract', 'cleanup'];
 const cron = (window: Window) => new Cron(window.cron, { timezone: window.timezone, paused: true });
 
 /** @throws Problem InvalidPlan when cron, timezone or phases cannot be. */
-export function checkWindow(window: Window): void {
+export function checkWindow(window: Window, phases: readonly string[] = PHASES): void {
   const bad = (path: string, what: string, hint: string) =>
     new Problem('InvalidPlan', `${path}: ${what}`, { where: { path }, hint });
-  const unknown = window.phases?.find((p) => !(PHASES as readonly string[]).includes(p));
-  if (unknown !== undefined)
-    throw bad('window.phases', 'names no phase of a schema migration', `phases: ${PHASES.join(', ')}`);
+  const unknown = window.phases?.find((p) => !phases.includes(p));
+  if (unknown !== undefined) throw bad('window.phases', 'names no phase of this kind', `phases: ${phases.join(', ')}`);
   if ((parseDuration(window.duration) ?? 0) <= 0) throw bad('window.duration', 'must be longer than 0s', 'write 4h');
   try {
     if (cron(window).nextRun(new Date(0)) === null) throw new Error('never');
@@ -33,7 +32,7 @@ export function checkWindow(window: Window): void {
   }
 }
 
-export const windowCovers = (window: Window, phase: Phase): boolean =>
+export const windowCovers = (window: Window, phase: RunPhase): boolean =>
   (window.phases ?? DEFAULT_PHASES).includes(phase);
 
 export interface Opening {

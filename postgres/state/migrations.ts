@@ -43,6 +43,7 @@ export interface MigrationRow {
 
 const COLUMNS = `m.name, m.kind, m.status, m.checksum, m.dependencies, m.workflow_id AS "workflowId", m.run_id AS "runId",
   m.applied_at::text AS "appliedAt", m.rollback_sql AS "rollbackSql"`;
+const FORGOTTEN = ['steps', 'lanes', 'chunks', 'locks_held', 'differences', 'copy_epochs', 'copy_tables', 'copy_items'];
 const CLAIM_TRIES = 20;
 const CLAIM_POLL_MS = 50;
 
@@ -130,8 +131,7 @@ async function claimOnce(session: Session, claim: Claim): Promise<'claimed' | 'a
 
 /** What an earlier run under the name left in our tables. The log stays. */
 async function forget(session: Session, name: string): Promise<void> {
-  for (const table of ['steps', 'lanes', 'chunks', 'locks_held', 'differences'])
-    await session.run(`DELETE FROM pgshift.${table} WHERE migration_name = $1`, [name]);
+  for (const table of FORGOTTEN) await session.run(`DELETE FROM pgshift.${table} WHERE migration_name = $1`, [name]);
 }
 
 async function refuseCycle(session: Session, claim: Claim): Promise<void> {

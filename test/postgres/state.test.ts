@@ -42,7 +42,7 @@ describeVersions('schema pgshift', (version) => {
     const others = await Promise.all([1, 2, 3].map(() => openSession(target('app', db.url), { purpose: 'test' })));
     await Promise.all([session, ...others].map((one) => install(one)));
     await install(session);
-    expect(await installedVersion(session)).toBe(1);
+    expect(await installedVersion(session)).toBe(2);
     const tables = await db.query<{ name: string }>(
       `SELECT relname AS name FROM pg_class WHERE relnamespace = 'pgshift'::regnamespace AND relkind IN ('r', 'v') ORDER BY 1`,
     );
@@ -50,6 +50,9 @@ describeVersions('schema pgshift', (version) => {
       expect.arrayContaining([
         'audit',
         'chunks',
+        'copy_epochs',
+        'copy_items',
+        'copy_tables',
         'differences',
         'feature_flags',
         'guard',

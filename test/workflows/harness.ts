@@ -39,7 +39,12 @@ function silent() {
   return { log: nothing, trace: nothing, debug: nothing, info: nothing, warn: failing, error: failing };
 }
 
-export async function harness(setup?: string, settings: Partial<Settings> = {}): Promise<Harness> {
+/** `more` are further connections by their names. */
+export async function harness(
+  setup?: string,
+  settings: Partial<Settings> = {},
+  more: Readonly<Record<string, string>> = {},
+): Promise<Harness> {
   const database = await freshDatabase(18, setup);
   const connection = await Connection.connect({ address: temporalAddress() });
   const client = new Client({ connection });
@@ -65,7 +70,13 @@ export async function harness(setup?: string, settings: Partial<Settings> = {}):
     },
     async startWorker(over = {}) {
       const config = loadConfig({
-        env: { PGSHIFT_DATABASE_APP: database.url, PGSHIFT_HOME: process.env.PGSHIFT_TEST_HOME },
+        env: {
+          PGSHIFT_DATABASE_APP: database.url,
+          PGSHIFT_HOME: process.env.PGSHIFT_TEST_HOME,
+          ...Object.fromEntries(
+            Object.entries(more).map(([name, url]) => [`PGSHIFT_DATABASE_${name.toUpperCase()}`, url]),
+          ),
+        },
         useDev: false,
       });
       worker = await createWorker({

@@ -1,0 +1,199 @@
+/**
+ * From the source's schema to a list of objects in the target's pgshift.copy_items, each with the statement that takes it away again. Keeps true:
+ * the list is written once, in one transaction; what stood in the target before is never on the list of what may be dropped.
+ */
+import { Problem } from '../../plan/model/errors';
+import { ident } from '../ident';
+import type { Session } from '../session';
+import { inTransaction } from '../session';
+import { chooseItems, tableOf } from './choose';
+import type { CopyContext } from './context';
+import { readAt } from './context';
+import type { DumpItem } from './dump';
+import { dumpSchema } from './dump';
+import type { Epoch } from './epoch';
+import { chosenTables } from './tables';
+
+/** Objects that do not go with another one: what they are called in DROP. */
+const DROPPED = new Set([
+  ...[
+    'TABLE',
+    'FOREIGN TABLE',
+    'VIEW',
+    'MATERIALIZED VIEW',
+    'SEQUENCE',
+    'FUNCTION',
+    'PROCEDURE',
+    'AGGREGATE',
+    'TYPE',
+    'DOMAIN',
+  ],
+  ...[
+    'SCHEMA',
+    'EXTENSION',
+    'COLLATION',
+    'OPERATOR',
+    'OPERATOR CLASS',
+    'OPERATOR FAMILY',
+    'CAST',
+    'CONVERSION',
+    'STATISTICS',
+  ],
+  ...[
+    'TEXT SEARCH CONFIGURATION',
+    'TEXT SEARCH DICTIONARY',
+    'TEXT SEARCH PARSER',
+    'TEXT SEARCH TEMPLATE',
+    'PUBLICATION',
+  ],
+  ...['EVENT TRIGGER', 'FOREIGN DATA WRAPPER', 'SERVER', 'TRANSFORM', 'ACCESS METHOD'],
+]);
+
+/** What the target has already of what the dump makes with IF NOT EXISTS, or not at all. */
+async function existing(target: Session): Promise<ReadonlySet<string>> {
+  const rows = await target.rows<{ what: string }>(
+    `SELECT 'SCHEMA ' || n.nspname AS what FROM pg_namespace AS n UNION ALL SELECT 'EXTENSION ' || e.extname FROM pg_extension AS e`,
+  );
+  return new Set(rows.map(({ what }) => what));
+}
+
+async function identities(source: Session, items: readonly DumpItem[]): Promise<ReadonlyMap<number, string>> {
+  const asked = items.filter(({ kind, oid }) => oid !== '0' && (DROPPED.has(kind) || kind === 'FK CONSTRAINT'));
+  const rows = await source.rows<{ id: number; identity: string }>(
+    `SELECT i.id, (pg_identify_object(i.class, i.oid, 0)).identity AS identity
+       FROM jsonb_to_recordset($1::jsonb) AS i(id int, class oid, oid oid)`,
+    [JSON.stringify(asked.map(({ id, classId, oid }) => ({ id, class: classId, oid })))],
+  );
+  return new Map(rows.map(({ id, identity }) => [id, identity]));
+}
+
+function dropOf(item: DumpItem, identity: string | undefined, there: ReadonlySet<string>): string | null {
+  if (identity === undefined || there.has(`${item.kind} ${item.tag}`)) return null;
+  if (item.kind !== 'FK CONSTRAINT') return `DROP ${item.kind} IF EXISTS ${identity}`;
+  // `name on schema.table`: the constraint goes before its table, so that tables can go in any order.
+  const match = /^("(?:[^"]|"")+"|[^ ]+) on (.*)$/s.exec(identity);
+  return match ? `ALTER TABLE IF EXISTS ${match[2] ?? ''} DROP CONSTRAINT IF EXISTS ${match[1] ?? ''}` : null;
+}
+
+const hasItems = (target: Session, migration: string): Promise<unknown> =>
+  target.one(`SELECT 1 AS one FROM pgshift.copy_items AS i WHERE i.migration_name = $1 LIMIT 1`, [migration]);
+
+interface Line {
+  readonly no: number;
+  readonly section: string;
+  readonly kind: string;
+  readonly tag: string;
+  readonly table: number | null;
+  readonly sql: string;
+  readonly drop: string | null;
+}
+
+/** Writes the list unless it is there. Throws what pg_dump says, and Refused when an object of the list exists in the target. */
+export async function listItems(context: CopyContext, source: Session, target: Session, epoch: Epoch): Promise<void> {
+  if (await hasItems(target, context.migration)) return;
+  const dumped = await dumpSchema(context, epoch.snapshot);
+  const there = await existing(target);
+  const lines = await readAt(source, epoch.snapshot, async () => {
+    const tables = await chosenTables(source, context.control.tables);
+    const owned = await source.rows<{ sequence: string; owner: string }>(
+      `SELECT d.objid::text AS sequence, d.refobjid::text AS owner FROM pg_depend AS d JOIN pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')`,
+    );
+    const kept = chooseItems(dumped, {
+      control: context.control,
+      tables: new Set(tables.map(({ oid }) => oid)),
+      ownedBy: new Map(owned.map(({ sequence, owner }) => [sequence, owner])),
+    });
+    return describe(target, context.migration, kept, await identities(source, kept), there);
+  });
+  await inTransaction(target, async () => {
+    if (await hasItems(target, context.migration)) return;
+    await target.run(
+      `INSERT INTO pgshift.copy_items (migration_name, item_no, section, kind, tag, table_no, sql, drop_sql)
+       SELECT $1, i.no, i.section, i.kind, i.tag, i."table", i.sql, i."drop"
+         FROM jsonb_to_recordset($2::jsonb) AS i(no int, section text, kind text, tag text, "table" int, sql text, "drop" text)`,
+      [context.migration, JSON.stringify(lines)],
+    );
+  });
+}
+
+async function describe(
+  target: Session,
+  migration: string,
+  kept: readonly DumpItem[],
+  names: ReadonlyMap<number, string>,
+  there: ReadonlySet<string>,
+): Promise<Line[]> {
+  const numbered = await target.rows<{ no: number; oid: string }>(
+    `SELECT t.table_no AS no, t.source_oid::text AS oid FROM pgshift.copy_tables AS t WHERE t.migration_name = $1`,
+    [migration],
+  );
+  const numbers = new Map(numbered.map(({ no, oid }) => [oid, no]));
+  const byId = new Map(kept.map((item) => [item.id, item]));
+  return kept
+    .filter(({ kind, tag }) => !(kind === 'SCHEMA' && there.has(`SCHEMA ${tag}`)))
+    .map((item, index) => ({
+      no: index + 1,
+      section: item.section,
+      kind: item.kind,
+      tag: item.schema === null ? item.tag : `${item.schema}.${item.tag}`,
+      table: tableOf(item, byId, numbers),
+      sql: item.sql,
+      drop: dropOf(item, names.get(item.id), there),
+    }));
+}
+
+/** Of `schema: create`, before anything is written: none of the chosen tables may be there. Throws PreflightFailed. */
+export async function refuseTaken(
+  source: Session,
+  target: Session,
+  context: Pick<CopyContext, 'control'>,
+): Promise<number> {
+  const chosen = await chosenTables(source, context.control.tables);
+  const create = context.control.schema === 'create';
+  const rows = await target.rows<{ schema: string; name: string; there: boolean }>(
+    `SELECT f.schema, f.name, c.oid IS NOT NULL AS there FROM jsonb_to_recordset($1::jsonb) AS f(schema text, name text)
+       LEFT JOIN pg_namespace AS n ON n.nspname = f.schema LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = f.name`,
+    [JSON.stringify(chosen.map(({ schema, name }) => ({ schema, name })))],
+  );
+  const wrong = rows.filter(({ there }) => there === create).map(({ schema, name }) => `${schema}.${name}`);
+  if (wrong.length > 0)
+    throw new Problem(
+      'PreflightFailed',
+      `${target.name}: ${wrong.slice(0, 5).join(', ')}${wrong.length > 5 ? ` and ${wrong.length - 5} more` : ''} ${create ? 'exist there already' : 'do not exist there'}`,
+      {
+        hint: create ? 'drop them, choose other tables, or say  schema: existing' : 'say  schema: create',
+        details: { checks: wrong.slice(0, 50) },
+      },
+    );
+  if (!create) await refuseFilled(target, rows);
+  return chosen.filter(({ kind }) => kind === 'r').length;
+}
+
+async function refuseFilled(target: Session, tables: readonly { schema: string; name: string }[]): Promise<void> {
+  for (const { schema, name } of tables)
+    if (await target.one(`SELECT 1 AS one FROM ONLY ${ident(schema)}.${ident(name)} LIMIT 1`))
+      throw new Problem('PreflightFailed', `${target.name}: ${schema}.${name} holds rows already`, {
+        hint: 'empty it: a full copy puts every row of the source there once',
+      });
+}
+
+/** Every role that the source's objects name must be known to the target: owners, grantees, those of policies. Throws PreflightFailed. */
+export async function refuseMissingRoles(source: Session, target: Session): Promise<void> {
+  const named = await source.rows<{ name: string }>(
+    `SELECT DISTINCT r.rolname::text AS name FROM pg_shdepend AS d JOIN pg_roles AS r ON r.oid = d.refobjid
+      WHERE d.refclassid = 'pg_authid'::regclass AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+  );
+  const missing = await target.rows<{ name: string }>(
+    `SELECT n AS name FROM unnest($1::text[]) AS n WHERE NOT EXISTS (SELECT 1 FROM pg_roles AS r WHERE r.rolname = n) ORDER BY 1`,
+    [named.map(({ name }) => name)],
+  );
+  if (missing.length === 0) return;
+  throw new Problem('PreflightFailed', `${target.name}: lacks roles that the source's objects name`, {
+    hint: missing
+      .slice(0, 20)
+      .map(({ name }) => `CREATE ROLE ${ident(name)};`)
+      .join(' '),
+    details: { checks: missing.map(({ name }) => name) },
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * The way back of a copy: the target loses what this migration made, and nothing else. Keeps true: never CASCADE, never what stood there before;
+ * it is right when nothing happened yet, and may run any number of times.
+ */
+import { Problem, isProblem } from '../../plan/model/errors';
+import { beginAttempt, finishAttempt } from '../fence';
+import { relation } from '../ident';
+import type { Session } from '../session';
+import { inTransaction } from '../session';
+import { checkSignal } from '../work';
+import type { CopyContext } from './context';
+import { endEpochs } from './epoch';
+
+interface Drop extends Record<string, unknown> {
+  readonly no: number;
+  readonly kind: string;
+  readonly tag: string;
+  readonly sql: string;
+}
+
+/** Begins every step in the direction back: a late attempt forward finds that it must not begin, and its backends are ended. */
+async function stopSteps(context: CopyContext, target: Session): Promise<void> {
+  const steps = await target.rows<{ id: string }>(
+    `SELECT s.step_id AS id FROM pgshift.steps AS s WHERE s.migration_name = $1 AND s.status NOT IN ('undone', 'done')
+     UNION SELECT x FROM unnest(ARRAY['schema.1', 'build.1']) AS x ORDER BY 1`,
+    [context.migration],
+  );
+  for (const { id } of steps) {
+    checkSignal(context.signal);
+    const ref = { migration: context.migration, stepId: id, phase: 'copy' } as const;
+    const begun = await beginAttempt(target, ref, 'undo', context.signal);
+    if (begun.state === 'begun') await finishAttempt(target, begun.attempt, { status: 'undone', result: {} });
+  }
+}
+
+/** Drops in rounds, later objects first: one that another still rests on goes in a later round. Answers what could not go. */
+async function dropAll(context: CopyContext, target: Session): Promise<readonly string[]> {
+  let left = await target.rows<Drop>(
+    `SELECT i.item_no AS no, i.kind, i.tag, i.drop_sql AS sql FROM pgshift.copy_items AS i
+      WHERE i.migration_name = $1 AND i.drop_sql IS NOT NULL ORDER BY i.kind = 'FK CONSTRAINT' DESC, i.item_no DESC`,
+    [context.migration],
+  );
+  for (;;) {
+    const stuck: Drop[] = [];
+    for (const item of left) {
+      checkSignal(context.signal);
+      try {
+        await inTransaction(target, async () => {
+          await target.run(`SET LOCAL lock_timeout = '5s'`);
+          await target.run(item.sql);
+        });
+      } catch (error) {
+        if (!isProblem(error) || ['Unreachable', 'ServerRestarting'].includes(error.code)) throw error;
+        // Its schema or its type is gone already, and it with them.
+        if (error.code !== 'NoSuchObject') stuck.push(item);
+      }
+    }
+    if (stuck.length === 0 || stuck.length === left.length) return stuck.map(({ kind, tag }) => `${kind} ${tag}`);
+    left = stuck;
+  }
+}
+
+/** Of `schema: existing`: the tables were empty, and are again. */
+async function emptyAll(context: CopyContext, target: Session): Promise<void> {
+  const tables = await target.rows<{ schema: string; name: string }>(
+    `SELECT t.schema_name AS schema, t.table_name AS name FROM pgshift.copy_tables AS t
+      WHERE t.migration_name = $1 AND t.epoch > 0 ORDER BY t.table_no`,
+    [context.migration],
+  );
+  if (tables.length === 0) return;
+  await inTransaction(target, async () => {
+    await target.run(`SET LOCAL lock_timeout = '5s'`);
+    await target.run(`TRUNCATE ONLY ${tables.map((table) => relation(table)).join(', ONLY ')}`);
+  });
+}
+
+/** Takes the copy back whole. Throws StepFailed naming what could not be dropped. */
+export async function undoCopy(context: CopyContext, source: Session | null, target: Session): Promise<void> {
+  await stopSteps(context, target);
+  await endEpochs(context, source, target, 'taken back');
+  if (context.control.schema === 'existing') return emptyAll(context, target);
+  const left = await dropAll(context, target);
+  if (left.length > 0)
+    throw new Problem(
+      'StepFailed',
+      `could not be dropped: ${left.slice(0, 5).join(', ')}${left.length > 5 ? ` and ${left.length - 5} more` : ''}`,
+      {
+        hint: 'something that is not of this migration rests on them; remove it, then retry',
+      },
+    );
+}

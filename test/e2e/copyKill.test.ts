@@ -1,0 +1,188 @@
+/** Processes die in the middle of a copy: worker at every crash point and at random, a frozen worker, the holder of the snapshot. Every row once. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, Connection } from '@temporalio/client';
+import type { WorkflowHandle } from '@temporalio/client';
+import type { Report } from '../../plan/model/status';
+import { contents, eventually, needPostgresTools } from '../support/copy';
+import type { FreshDatabase } from '../support/database';
+import { freshDatabase } from '../support/database';
+import { temporalAddress } from '../support/temporal';
+import { startWorkerProcess } from '../support/workerProcess';
+import type { WorkerProcess } from '../support/workerProcess';
+
+const SETUP = `
+CREATE TABLE big (id bigserial PRIMARY KEY, k int, t text); INSERT INTO big (k, t) SELECT g % 100, repeat(md5(g::text), 4) FROM generate_series(1, 120000) g;
+CREATE TABLE heap (t text); INSERT INTO heap SELECT md5((g % 5000)::text) FROM generate_series(1, 60000) g; CREATE INDEX ON big (k);
+CREATE TABLE small (id int PRIMARY KEY, big bigint REFERENCES big); INSERT INTO small SELECT g, g FROM generate_series(1, 500) g;
+CREATE VIEW v AS SELECT count(*) FROM big; ANALYZE;`;
+
+interface CopyRun {
+  readonly source: FreshDatabase;
+  readonly target: FreshDatabase;
+  readonly handle: WorkflowHandle;
+  worker(kill?: string): WorkerProcess;
+  /** Ends well: same rows, proven, no holder left. */
+  expectWhole(): Promise<Report>;
+  chunks(): Promise<number>;
+  close(): Promise<void>;
+}
+
+async function startCopy(plan: Record<string, unknown> = {}): Promise<CopyRun> {
+  await needPostgresTools();
+  const source = await freshDatabase(18, SETUP);
+  const to = await freshDatabase(18);
+  const connection = await Connection.connect({ address: temporalAddress() });
+  const id = randomBytes(4).toString('hex');
+  const taskQueue = `copy-${id}`;
+  const handle = await new Client({ connection }).workflow.start('dataMigration', {
+    taskQueue,
+    workflowId: `migration/app/copy-${id}`,
+    args: [{ name: `copy-${id}`, source: 'old', target: 'app', parallel: { rangeSize: '2MB' }, ...plan }],
+  });
+  const workers = new Set<WorkerProcess>();
+  return {
+    source,
+    target: to,
+    handle,
+    worker(kill) {
+      const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
+      const worker = startWorkerProcess({
+        taskQueue,
+        temporalAddress: temporalAddress(),
+        databases: { app: to.url, old: source.url },
+        env: { PGSHIFT_HEARTBEAT_MS: '3000', ...(kill ? { PGSHIFT_CRASH_AT: kill, PGSHIFT_CRASH_MARK: mark } : {}) },
+      });
+      workers.add(worker);
+      return worker;
+    },
+    async expectWhole() {
+      await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+      expect((await contents(to)).rows).toEqual((await contents(source)).rows);
+      const report = await handle.query<Report>('report');
+      expect(report.proof.every(({ equal }) => equal)).toBe(true);
+      await eventually(
+        async () =>
+          (
+            await source.query(
+              `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgshift/%'`,
+            )
+          ).length === 0,
+      );
+      return report;
+    },
+    chunks: async () =>
+      (await to.query<{ n: number }>(`SELECT count(*)::int AS n FROM pgshift.chunks WHERE rows > 0`).catch(() => []))[0]
+        ?.n ?? 0,
+    async close() {
+      for (const worker of workers) await worker.stop();
+      await connection.close();
+      await Promise.all([source.drop(), to.drop()]);
+    },
+  };
+}
+
+/** In the order in which a copy passes them: each worker goes on where the one before died. */
+const POINTS = [
+  'claim.after',
+  'epoch.before',
+  'epoch.after',
+  'item.before-commit@schema.1',
+  'item.after-commit@schema.1',
+  'range.before-commit:2',
+  'range.after-commit:2',
+  'range.before-commit:3',
+  'item.before-commit@copy.1',
+  'item.after-commit@copy.1',
+  'item.before-commit@build.1',
+];
+const LONG = 400_000;
+
+test(
+  'the worker dies at every crash point of a copy',
+  async () => {
+    const run = await startCopy();
+    try {
+      for (const point of POINTS) {
+        const over = run.handle.result().then(() => ({ signal: 'the run ended before' }));
+        const { signal } = await Promise.race([run.worker(point).exited, over]);
+        expect([point, signal]).toEqual([point, 'SIGKILL']);
+      }
+      run.worker();
+      const report = await run.expectWhole();
+      expect(report.measured['epochs']).toBe(1);
+    } finally {
+      await run.close();
+    }
+  },
+  LONG,
+);
+
+test(
+  'the worker dies at random moments',
+  async () => {
+    const run = await startCopy({ parallel: { rangeSize: '1MB', tables: 3 } });
+    try {
+      for (let n = 0; n < 6; n += 1) {
+        const worker = run.worker();
+        await sleep(1_200 + Math.random() * 1_500);
+        worker.signal('SIGKILL');
+        await worker.exited;
+      }
+      run.worker();
+      expect((await run.expectWhole()).measured['epochs']).toBe(1);
+    } finally {
+      await run.close();
+    }
+  },
+  LONG,
+);
+
+test('a frozen worker wakes up after another took over: nothing twice', async () => {
+  const run = await startCopy();
+  try {
+    const frozen = run.worker();
+    await eventually(async () => (await run.chunks()) > 1, 60_000);
+    frozen.signal('SIGSTOP');
+    run.worker();
+    await eventually(
+      async () => (await run.target.query(`SELECT 1 FROM pgshift.migrations WHERE status = 'completed'`)).length === 1,
+      90_000,
+    );
+    frozen.signal('SIGCONT');
+    await run.expectWhole();
+  } finally {
+    await run.close();
+  }
+});
+
+test('the holder dies in the middle: what is copied stays, the rest comes from a new snapshot', async () => {
+  const run = await startCopy({
+    gates: { copy: 'manual' },
+    parallel: { rangeSize: '1MB', tables: 1, rangesPerTable: 1 },
+  });
+  try {
+    run.worker();
+    await eventually(
+      async () => (await run.target.query(`SELECT 1 FROM pg_class WHERE relname = 'small'`)).length === 1,
+      60_000,
+    );
+    await run.handle.signal('approve', { by: 'test', gate: 'copy' });
+    const copied = async () =>
+      (await run.target.query(`SELECT 1 FROM pgshift.copy_tables WHERE state = 'done'`)).length;
+    await eventually(async () => (await copied()) >= 1 || (await run.chunks()) > 3, 60_000);
+    const [holder] = await run.target.query<{ pid: number }>(
+      `SELECT process_id AS pid FROM pgshift.copy_epochs WHERE epoch = 1`,
+    );
+    process.kill(holder?.pid ?? 0, 'SIGKILL');
+    await run.source.query(`INSERT INTO small SELECT g, g FROM generate_series(1001, 1100) g`);
+    const report = await run.expectWhole();
+    expect(report.measured['epochs']).toBe(2);
+    expect(report.measured['snapshotsLost']).toHaveLength(1);
+  } finally {
+    await run.close();
+  }
+});
