@@ -39,7 +39,7 @@ test('one death in every step of the way back: the database is as it was', async
   const deaths = deathsOf(way.map(undoKillsOf), draw);
   const result = run.result().then(
     () => 'completed',
-    (error: { cause?: { type?: string } }) => error.cause?.type,
+    (error: { cause?: { type?: string } }) => error.cause?.type ?? String(error),
   );
   expect(await run.supervise(deaths, result)).toBe('RolledBack');
   const end = await run.end(scenario.tables);

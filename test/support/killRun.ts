@@ -99,13 +99,17 @@ async function serverDies(
   run: ScenarioRun,
   servers: OwnServers | undefined,
   death: { readonly at: Kill; readonly victim: Victim },
-  over: () => boolean,
+  over: () => string | null,
 ): Promise<void> {
   if (!servers) throw new Error('a server dies only where the test has its own');
   const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
   const worker = run.worker(death.at, { PGSHIFT_CRASH_HOW: 'SIGSTOP', PGSHIFT_CRASH_MARK: mark });
   while (!existsSync(mark)) {
-    if (over()) throw new Error(`the run ended before ${death.victim} could die at ${death.at}`);
+    const how = over();
+    if (how !== null)
+      throw new Error(
+        `the run ended (${how}) before ${death.victim} could die at ${death.at}:\n${worker.log().slice(-3000)}`,
+      );
     await sleep(50);
   }
   await servers.kill(death.victim);
@@ -150,13 +154,19 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
         (value) => ({ value }),
         (error: unknown) => ({ error }),
       );
-      void settled.then(() => (over = true));
+      let how = '';
+      void settled.then((outcome) => {
+        over = true;
+        how = JSON.stringify(
+          'value' in outcome ? outcome.value : String((outcome.error as Error).cause ?? outcome.error),
+        );
+      });
       const waiting = kills.map((kill): Death => (typeof kill === 'string' ? { at: kill, victim: 'worker' } : kill));
       for (;;) {
         const death = waiting.shift();
         const kill = death?.at;
         if (death && death.victim !== 'worker') {
-          await serverDies(run, options.servers, { at: death.at, victim: death.victim }, () => over);
+          await serverDies(run, options.servers, { at: death.at, victim: death.victim }, () => (over ? how : null));
           continue;
         }
         const worker = run.worker(kill);
@@ -165,7 +175,7 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
           await worker.stop();
           if (kill !== undefined && first === null)
             throw new Error(
-              `the run ended before the kill at ${kill}; still waiting: ${waiting.map(({ at }) => at).join(', ') || 'none'}`,
+              `the run ended (${how}) before the kill at ${kill}; still waiting: ${waiting.map(({ at }) => at).join(', ') || 'none'}`,
             );
           break;
         }

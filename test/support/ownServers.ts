@@ -14,7 +14,7 @@ export type Victim = 'temporal' | 'postgres';
 
 export interface OwnServers {
   readonly temporalAddress: string;
-  /** The server's database `postgres`, after `setup`. */
+  /** A new database, after `setup`. One at a time. */
   database(setup: string): Promise<FreshDatabase>;
   kill(victim: Victim): Promise<void>;
   start(victim: Victim): Promise<void>;
@@ -45,10 +45,11 @@ export async function startOwnServers(home: string): Promise<OwnServers> {
     });
   let temporal: RunningTemporal = await upTemporal();
   let postgres: RunningPostgres = await upPostgres();
-  const url = postgres.url;
+  let name = 'postgres';
+  let made = 0;
   const open = new Set<Client>();
   const connect = async () => {
-    const client = new Client({ connectionString: url });
+    const client = new Client({ connectionString: postgres.urlOf(name) });
     client.on('error', () => undefined);
     await client.connect();
     open.add(client);
@@ -58,10 +59,16 @@ export async function startOwnServers(home: string): Promise<OwnServers> {
   return {
     temporalAddress: temporal.address,
     async database(setup) {
+      const maker = await connect();
+      made += 1;
+      await maker.query(`CREATE DATABASE t_own_${made}`);
+      open.delete(maker);
+      await maker.end();
+      name = `t_own_${made}`;
       const database: FreshDatabase = {
-        name: 'postgres',
+        name,
         version: 18,
-        url,
+        url: postgres.urlOf(name),
         client: connect,
         async query<Row extends Record<string, unknown>>(sql: string, values?: readonly unknown[]) {
           const client = await connect();
