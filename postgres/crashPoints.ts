@@ -1,8 +1,9 @@
 /**
  * Crash points: places where the process may die, each with what is left and who mends it. The kill tests walk this list, and
  * ARCHITECTURE.md's table is checked against it. `PGSHIFT_CRASH_AT=name[@step][:n]` kills this process with SIGKILL at the
- * n-th pass (default 1), of that step alone when one is named (as `transaction.before-commit@contract.1`); `PGSHIFT_CRASH_MARK=FILE` makes the kill happen once over all restarts (the file is made just before).
- * `PGSHIFT_CRASH_HOW=SIGSTOP` freezes it there instead: what dies at that instant is then a server, and the process goes on with SIGCONT.
+ * n-th pass (default 1), of that step alone when one is named (as `transaction.before-commit@contract.1`); `PGSHIFT_CRASH_MARK=FILE` makes the
+ * kill happen once over all restarts (the file is made just before). Several, joined by commas, each have their own mark (FILE, FILE.1, ...);
+ * one that ends with `!stop` freezes the process there instead (SIGSTOP): what dies at that instant is then a server, and SIGCONT goes on.
  */
 import { existsSync, writeFileSync } from 'node:fs';
 
@@ -32,19 +33,43 @@ export const CRASH_POINTS = {
 
 export type CrashPoint = keyof typeof CRASH_POINTS;
 
-const asked = /^([a-z.-]+?)(?:@([^:]+))?(?::(\d+))?$/.exec(process.env.PGSHIFT_CRASH_AT ?? '');
-let passes = 0;
+interface Asked {
+  readonly point: string;
+  readonly step: string | undefined;
+  readonly pass: number;
+  readonly how: 'SIGKILL' | 'SIGSTOP';
+  readonly mark: string | null;
+  passes: number;
+}
+
+function asks(): Asked[] {
+  const mark = process.env.PGSHIFT_CRASH_MARK;
+  return (process.env.PGSHIFT_CRASH_AT ?? '').split(',').flatMap((text, index) => {
+    const found = /^([a-z.-]+?)(?:@([^:!]+))?(?::(\d+))?(!stop)?$/.exec(text);
+    if (!found?.[1]) return [];
+    return {
+      point: found[1],
+      step: found[2],
+      pass: Number(found[3] ?? 1),
+      how: found[4] ? 'SIGSTOP' : 'SIGKILL',
+      mark: mark ? `${mark}${index === 0 ? '' : `.${index}`}` : null,
+      passes: 0,
+    };
+  });
+}
+
+const asked = asks();
 
 /** `step` is the id of the step that passes here, when there is one. */
 export function crashPoint(name: CrashPoint, step?: string): void {
-  if (asked?.[1] !== name) return;
-  if (asked[2] !== undefined && asked[2] !== step) return;
-  passes += 1;
-  if (passes < Number(asked[3] ?? 1)) return;
-  const mark = process.env.PGSHIFT_CRASH_MARK;
-  if (mark) {
-    if (existsSync(mark)) return;
-    writeFileSync(mark, name);
+  for (const one of asked) {
+    if (one.point !== name || (one.step !== undefined && one.step !== step)) continue;
+    one.passes += 1;
+    if (one.passes < one.pass) continue;
+    if (one.mark !== null) {
+      if (existsSync(one.mark)) continue;
+      writeFileSync(one.mark, name);
+    }
+    process.kill(process.pid, one.how);
   }
-  process.kill(process.pid, process.env.PGSHIFT_CRASH_HOW === 'SIGSTOP' ? 'SIGSTOP' : 'SIGKILL');
 }

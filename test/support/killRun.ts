@@ -91,31 +91,13 @@ export interface StartOptions {
   readonly servers?: OwnServers;
 }
 
-/**
- * The worker freezes at the point, the server dies and comes back, the worker thaws and is asked to stop: the next one goes on from what
- * the database says. Throws when the run was over before.
- */
-async function serverDies(
-  run: ScenarioRun,
-  servers: OwnServers | undefined,
-  death: { readonly at: Kill; readonly victim: Victim },
-  over: () => string | null,
-): Promise<void> {
-  if (!servers) throw new Error('a server dies only where the test has its own');
-  const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
-  const worker = run.worker(death.at, { PGSHIFT_CRASH_HOW: 'SIGSTOP', PGSHIFT_CRASH_MARK: mark });
+/** Waits until a worker stands frozen at a point. Throws when the run was over before. */
+async function frozen(mark: string, over: () => string | null): Promise<void> {
   while (!existsSync(mark)) {
-    const how = over();
-    if (how !== null)
-      throw new Error(
-        `the run ended (${how}) before ${death.victim} could die at ${death.at}:\n${worker.log().slice(-3000)}`,
-      );
-    await sleep(50);
+    const why = over();
+    if (why !== null) throw new Error(why);
+    await sleep(20);
   }
-  await servers.kill(death.victim);
-  await servers.start(death.victim);
-  worker.signal('SIGCONT');
-  await worker.stop();
 }
 
 /** Makes the database and starts the workflow. No worker runs yet. */
@@ -143,7 +125,7 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
         taskQueue,
         temporalAddress: address,
         databases: { app: database.url },
-        env: { ...FAST_WORKER, ...(kill ? { PGSHIFT_CRASH_AT: kill, PGSHIFT_CRASH_MARK: mark } : {}), ...env },
+        env: { ...FAST_WORKER, PGSHIFT_CRASH_MARK: mark, ...(kill ? { PGSHIFT_CRASH_AT: kill } : {}), ...env },
       });
       workers.add(worker);
       return worker;
@@ -163,23 +145,34 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
       });
       const waiting = kills.map((kill): Death => (typeof kill === 'string' ? { at: kill, victim: 'worker' } : kill));
       for (;;) {
-        const death = waiting.shift();
-        const kill = death?.at;
-        if (death && death.victim !== 'worker') {
-          await serverDies(run, options.servers, { at: death.at, victim: death.victim }, () => (over ? how : null));
-          continue;
+        // One worker lives through the deaths of servers up to its own.
+        const own = waiting.findIndex(({ victim }) => victim === 'worker');
+        const deaths = waiting.splice(0, own === -1 ? waiting.length : own + 1);
+        const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
+        const at = deaths.map(({ at: point, victim }) => (victim === 'worker' ? point : `${point}!stop`)).join(',');
+        const worker = run.worker(at === '' ? undefined : at, { PGSHIFT_CRASH_MARK: mark });
+        for (const [index, { at: point, victim }] of deaths.entries()) {
+          if (victim === 'worker') continue;
+          await frozen(`${mark}${index === 0 ? '' : `.${index}`}`, () =>
+            over
+              ? `the run ended (${how}) before ${victim} could die at ${point}:\n${worker.log().slice(-3000)}`
+              : null,
+          );
+          await options.servers?.kill(victim);
+          await options.servers?.start(victim);
+          worker.signal('SIGCONT');
         }
-        const worker = run.worker(kill);
+        const last = deaths.at(-1)?.victim === 'worker' ? deaths.at(-1)?.at : undefined;
         const first = await Promise.race([settled.then(() => null), worker.exited]);
         if (first === null || over) {
           await worker.stop();
-          if (kill !== undefined && first === null)
+          if (last !== undefined && first === null)
             throw new Error(
-              `the run ended (${how}) before the kill at ${kill}; still waiting: ${waiting.map(({ at }) => at).join(', ') || 'none'}`,
+              `the run ended (${how}) before the kill at ${last}; still waiting: ${waiting.map((d) => d.at).join(', ') || 'none'}`,
             );
           break;
         }
-        if (first.signal !== 'SIGKILL' || kill === undefined)
+        if (first.signal !== 'SIGKILL' || last === undefined)
           throw new Error(`the worker ended by itself (${first.signal ?? first.code}):\n${worker.log().slice(-4000)}`);
       }
       const outcome = await settled;
