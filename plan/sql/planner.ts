@@ -7,6 +7,7 @@ import { Problem } from '../model/errors';
 import { PlanBuilder } from './context';
 import { sumEstimates, worse } from './figures';
 import { addLint } from './lint';
+import { refuseWrongOrder } from './order';
 import { loadParser, parseSql } from './parse';
 import { planStatement } from './statements';
 import { findRetypes } from './statements/changeType';
@@ -47,6 +48,7 @@ export async function planMigration(
   const builder = new PlanBuilder({ plan, catalog, file, source, allow: plan.allow, retypes, place: parsed.place });
   for (const statement of parsed.statements) planStatement(builder.context(statement));
   builder.runDeferred();
+  refuseWrongOrder(builder, parsed.statements, retypes);
   catalogueFindings(builder);
   if (options.lint) addLint(builder, parsed.statements);
   return assemble(plan, catalog, source, builder);
