@@ -233,6 +233,12 @@ describe('refused, with rule and alternative', () => {
     ['MERGE INTO city USING customer ON false WHEN MATCHED THEN DELETE', 'not_understood'],
     ['DROP TABLE "Odd Table"; CREATE TABLE "Odd Table" (a int)', 'separate_migration'],
     ['CREATE TEMP TABLE x (a int)', 'temporary'],
+    [
+      'CREATE INDEX i ON customer (note); DROP INDEX customer_email; ALTER INDEX i RENAME TO customer_email',
+      'separate_migration',
+    ],
+    ['CREATE INDEX i ON customer (note); ALTER INDEX i RENAME TO j', 'separate_migration'],
+    ['ALTER INDEX customer_email RENAME TO customer_pkey', 'name_in_use'],
   ];
   it.each(table)('%s -> %s', async (sql, rule) => {
     const { findings, runnable } = await plan(sql);
