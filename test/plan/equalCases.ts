@@ -44,6 +44,12 @@ export const SETUP = `
 
 export const CASES: readonly EqualCase[] = [
   {
+    name: 'a view gets one more column and loses its options; both come back',
+    setup:
+      "CREATE VIEW names WITH (security_barrier = true) AS SELECT id, name FROM customer; GRANT SELECT ON names TO PUBLIC; COMMENT ON VIEW names IS 'n'; ALTER VIEW names ALTER name SET DEFAULT 'x'",
+    sql: 'CREATE OR REPLACE VIEW names AS SELECT id, name, email FROM customer WHERE id > 3',
+  },
+  {
     name: 'rows change, then the type of their column: the archive has the columns of its own time',
     setup: 'ALTER TABLE customer DISABLE TRIGGER stamp',
     sql: "UPDATE customer SET score = 5 WHERE id < 50; ALTER TABLE customer ALTER score TYPE numeric(8,4), ADD tier text NOT NULL DEFAULT 'b'",
