@@ -210,15 +210,15 @@ function addDml(
     ...(written ? { written } : {}),
     ...(archive || written ? { columns: rowColumns(ctx, parent).map((c) => c.name) } : {}),
   };
-  const back = archive ? restore(ctx, parent, archive, written, verb) : null;
+  const back = archive ? restore(ctx, parent, archive, written) : null;
   ctx.add({
     phase: 'backfill',
     action: verb === 'update' ? 'update_rows' : 'delete_rows',
     title: `${verb} rows of ${shownRelation(table)}${whole ? ' in one transaction' : ' in batches'}`,
     run,
-    undo: back ? [back] : [],
+    undo: back?.runs ?? [],
     wayBack: archive
-      ? { statement: back?.statements.join(';\n') ?? '', lossless: true }
+      ? { statement: back?.statement ?? '', lossless: true }
       : goesWithIt(ctx, parent, change)
         ? { statement: '-- goes with what the plan adds', lossless: true }
         : null,

@@ -5,7 +5,7 @@ import { sameName } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { ident, identList, relation, shownRelation } from '../../model/quote';
 import { batchKey, guarded, relationExists, transaction } from './shared';
-import type { Column, Table } from '../../model/catalog';
+import type { Column, Constraint, Table } from '../../model/catalog';
 import type { RelationName, StepRun } from '../../model/steps';
 import type { PlanContext } from '../context';
 
@@ -51,38 +51,152 @@ export function makeWritten(ctx: PlanContext, table: Table): RelationName {
   return written;
 }
 
+/** Keys from the table to others, as they are before and in this plan. */
+function outgoing(ctx: PlanContext, table: Table): Constraint[] {
+  const before = ctx.catalog.tables.find((t) => sameName(t, table))?.constraints ?? [];
+  const all = [...before, ...table.constraints.filter((c) => !before.some((b) => b.name === c.name))];
+  return all.filter((c) => c.type === 'foreign' && c.enforced && c.references !== null);
+}
+
+const equal = (x: string, ours: readonly string[], y: string, theirs: readonly string[]): string =>
+  ours.map((c, i) => `${x}.${ident(c)} = ${y}.${ident(theirs[i] ?? c)}`).join(' AND ');
+
+/** SQL: the row `x` may have that key. `among`: rows that come back with it, for a key to its own table; `hold`: what it points to stays. */
+function mayPoint(key: Constraint, x: string, table: Table, among: RelationName | null, hold = false): string {
+  const { references } = key;
+  if (!references) return 'true';
+  const where = equal('r', references.columns, x, key.columns);
+  const empty = key.columns.map((c) => `${x}.${ident(c)} IS NULL`);
+  const own = among && sameName(references.table, table);
+  return `(${[
+    ...empty,
+    `EXISTS (SELECT FROM ${relation(references.table)} AS r WHERE ${where}${hold ? ' FOR KEY SHARE' : ''})`,
+    ...(own ? [`EXISTS (SELECT FROM ${relation(among)} AS r WHERE ${where})`] : []),
+  ].join(' OR ')})`;
+}
+
+/** SQL: nothing points to what the row `x` has in these columns. */
+const notPointedAt = (key: Constraint, x: string): string =>
+  `NOT EXISTS (SELECT FROM ${relation(key.table)} AS r WHERE ${equal('r', key.columns, x, key.references?.columns ?? [])})`;
+
+interface Way {
+  readonly statement: string;
+  /** Over t, a row of the archive: it cannot go back. */
+  readonly lost: string;
+}
+
+/** Deleted rows, where their key is still free and what they point to is there. */
+function insertBack(ctx: PlanContext, table: Table, archive: RelationName, quiet: boolean): Way {
+  const there = rowColumns(ctx, table);
+  const columns = there.filter((c) => c.generated === null).map((c) => c.name);
+  const key = batchKey(table)?.map((k) => k.name) ?? [];
+  const overriding = there.some((c) => c.identity !== null) ? ' OVERRIDING SYSTEM VALUE' : '';
+  const keys = outgoing(ctx, table);
+  const may = (x: string, hold: boolean): string =>
+    ['true', ...keys.map((k) => mayPoint(k, x, table, archive, hold))].join(' AND ');
+  const taken =
+    key.length === 0 ? 'false' : `EXISTS (SELECT FROM ${relation(table)} AS r WHERE ${equal('r', key, 't', key)})`;
+  return {
+    statement: `INSERT INTO ${relation(table)} (${identList(columns)})${overriding} SELECT ${identList(columns)} FROM ${relation(archive)} AS a WHERE ${may('a', quiet)}${key.length > 0 ? ' ON CONFLICT DO NOTHING' : ''}`,
+    lost: `${taken} OR NOT (${may('t', false)})`,
+  };
+}
+
+/** Each column that still has what the UPDATE wrote, and the columns of a key together. */
+function updateBack(ctx: PlanContext, table: Table, archive: RelationName, written: RelationName, quiet: boolean): Way {
+  const there = rowColumns(ctx, table);
+  const key = batchKey(table)?.map((k) => k.name) ?? [];
+  const settable = there
+    .filter((c) => c.generated === null && !key.includes(c.name) && c.identity !== 'always')
+    .map((c) => c.name);
+  const still = (c: string): string => `pg_catalog.record_image_eq(ROW(t.${ident(c)}), ROW(n.${ident(c)}))`;
+  const goes = (c: string): string => `pg_catalog.record_image_ne(ROW(a.${ident(c)}), ROW(n.${ident(c)}))`;
+  const out = outgoing(ctx, table);
+  const into = table.incoming.filter((k) => k.enforced && !(k.references?.columns ?? []).every((c) => key.includes(c)));
+  const of = (c: string): string[] => [
+    ...out
+      .filter((k) => k.columns.includes(c))
+      .flatMap((k) => [
+        ...k.columns.filter((o) => settable.includes(o)).map(still),
+        mayPoint(k, 'a', table, null, quiet),
+      ]),
+    ...into.filter((k) => k.references?.columns.includes(c)).map((k) => `(NOT ${goes(c)} OR ${notPointedAt(k, 't')})`),
+  ];
+  const set = settable.map(
+    (c) =>
+      `${ident(c)} = CASE WHEN ${[...new Set([still(c), ...of(c)])].join(' AND ')} THEN a.${ident(c)} ELSE t.${ident(c)} END`,
+  );
+  const by = (x: string, y: string): string => equal(x, key, y, key);
+  // What the application wrote since is its own; what nobody wrote and cannot go back is told.
+  const lost = [
+    ...out.flatMap((k) =>
+      k.columns.some((c) => settable.includes(c))
+        ? [`((${k.columns.map(goes).join(' OR ')}) AND NOT ${mayPoint(k, 'a', table, null)})`]
+        : [],
+    ),
+    ...into.map((k) => `((${(k.references?.columns ?? []).map(goes).join(' OR ')}) AND NOT ${notPointedAt(k, 'n')})`),
+  ];
+  return {
+    statement: `UPDATE ${relation(table)} AS t SET ${set.join(', ')} FROM ${relation(archive)} AS a JOIN ${relation(written)} AS n ON ${by('a', 'n')} WHERE ${by('t', 'a')} AND (${settable.map(still).join(' OR ')})`,
+    lost:
+      lost.length === 0
+        ? 'false'
+        : `EXISTS (SELECT FROM ${relation(archive)} AS a JOIN ${relation(written)} AS n ON ${by('a', 'n')} WHERE ${by('a', 't')} AND (${lost.join(' OR ')}))`,
+  };
+}
+
 /**
- * Old rows come back by key; a row that is gone stays gone. After an UPDATE each column goes back only while it still has what the UPDATE
- * (and the triggers that it fired) wrote: what the application wrote since stays.
+ * Old rows come back by key; a row that is gone stays gone, and a key that is taken again stays taken. After an UPDATE each column goes back
+ * only while it still has what the UPDATE (and the triggers that it fired) wrote: what the application wrote since stays. Keys to and from
+ * other tables are looked at here, since Postgres' own triggers sleep with the user's; rows that cannot go back are listed first.
  */
 export function restore(
   ctx: PlanContext,
   table: Table,
   archive: RelationName,
   written: RelationName | null,
-  verb: 'update' | 'delete',
-): Extract<StepRun, { kind: 'transaction' }> {
-  const there = rowColumns(ctx, table);
-  const columns = there.filter((c) => c.generated === null).map((c) => c.name);
-  const key = batchKey(table)?.map((k) => k.name) ?? [];
-  const overriding = there.some((c) => c.identity !== null) ? ' OVERRIDING SYSTEM VALUE' : '';
-  const insert = `INSERT INTO ${relation(table)} (${identList(columns)})${overriding} SELECT ${identList(columns)} FROM ${relation(archive)}${key.length > 0 ? ' ON CONFLICT DO NOTHING' : ''}`;
-  const settable = columns.filter((c) => !key.includes(c) && there.find((k) => k.name === c)?.identity !== 'always');
-  const still = (c: string): string => `pg_catalog.record_image_eq(ROW(t.${ident(c)}), ROW(n.${ident(c)}))`;
-  const by = (x: string, y: string): string => key.map((c) => `${x}.${ident(c)} = ${y}.${ident(c)}`).join(' AND ');
-  const set = settable.map((c) => `${ident(c)} = CASE WHEN ${still(c)} THEN a.${ident(c)} ELSE t.${ident(c)} END`);
-  const update = `UPDATE ${relation(table)} AS t SET ${set.join(', ')} FROM ${relation(archive)} AS a JOIN ${relation(written ?? archive)} AS n ON ${by('a', 'n')} WHERE ${by('t', 'a')} AND (${settable.map(still).join(' OR ')})`;
-  const statement = verb === 'delete' ? insert : update;
+): { readonly runs: readonly StepRun[]; readonly statement: string } {
+  const key = batchKey(table);
   const quiet =
     ctx.catalog.canSetReplicationRole &&
-    table.triggers.some(
-      (t) => t.row && t.enabled !== 'D' && t.events.includes(verb === 'delete' ? 'insert' : 'update'),
-    );
+    table.triggers.some((t) => t.row && t.enabled !== 'D' && t.events.includes(written ? 'update' : 'insert'));
+  const { statement, lost } = written
+    ? updateBack(ctx, table, archive, written, quiet)
+    : insertBack(ctx, table, archive, quiet);
   // Emptied with the restoring, so that a second pass changes nothing.
   const empty = [archive, ...(written ? [written] : [])].map((name) => `DELETE FROM ${relation(name)}`);
-  return transaction([guarded(relationExists(archive), statement, ...empty)], {
-    long: true,
-    // The user's triggers fired when the rows were changed; firing again would write over what is restored.
-    ...(quiet ? { settings: { session_replication_role: 'replica' } } : {}),
-  });
+  const index = (name: RelationName): string =>
+    `CREATE INDEX IF NOT EXISTS ${ident(ctx.names.make('keyidx', name.schema, name.name))} ON ${relation(name)} (${identList((key ?? []).map((k) => k.name))})`;
+  const indexed = key === null ? [] : [archive, ...(written ? [written] : [])];
+  const image = key === null ? 'ROW(1)' : `ROW(${key.map((k) => `t.${ident(k.name)}`).join(', ')})`;
+  return {
+    statement,
+    runs: [
+      ...(indexed.length > 0
+        ? [transaction([guarded(relationExists(archive), ...indexed.map(index))], { long: true })]
+        : []),
+      {
+        kind: 'proof',
+        table: archive,
+        key,
+        checks: [
+          {
+            column: `${shownRelation(table)}.*`,
+            remaining: lost,
+            differing: 'false',
+            oldImage: image,
+            newImage: image,
+          },
+        ],
+        onDiffer: 'report',
+        message: 'old rows cannot go back: their key is taken again, or what they point to is gone',
+        onlyWhen: relationExists(archive),
+      },
+      transaction([guarded(relationExists(archive), statement, ...empty)], {
+        long: true,
+        // The user's triggers fired when the rows were changed; firing again would write over what is restored.
+        ...(quiet ? { settings: { session_replication_role: 'replica' } } : {}),
+      }),
+    ],
+  };
 }
