@@ -299,6 +299,28 @@ describe('errors', () => {
   });
 });
 
+describe('what a plan says beside its SQL', () => {
+  const add = 'ALTER TABLE customer ADD a int';
+  it('a transform of a column that is not there is no transform', async () => {
+    const made = plan(add, { transforms: { 'customer.nope': { up: '1' } } });
+    await expect(made).rejects.toMatchObject({ code: 'NoSuchObject', where: { path: 'transforms.customer.nope' } });
+  });
+
+  it('a transform that nothing asks for is told', async () => {
+    const { findings } = await plan(add, { transforms: { 'customer.note': { up: '1' } } });
+    expect(findings.map((f) => [f.rule, f.level])).toContainEqual(['unused_transform', 'warning']);
+    const used = await plan('ALTER TABLE customer ALTER note SET NOT NULL', {
+      transforms: { 'public.customer.note': { up: "coalesce(note, '')" } },
+    });
+    expect(used.findings.map((f) => f.rule)).not.toContain('unused_transform');
+  });
+
+  it('a rule that is not there allows nothing', async () => {
+    const made = plan(add, { allow: [{ rule: 'vacuum_ful', reason: 'x' }] });
+    await expect(made).rejects.toMatchObject({ code: 'InvalidPlan', where: { path: 'allow[0].rule' } });
+  });
+});
+
 describe('positions', () => {
   it('statements are their own text, without what is around them', () => {
     const { statements } = parseSql("/* a /* b */ ; */ SELECT 'é;' -- x\n ; ;\n  -- last\n SELECT 2 /* end */");
