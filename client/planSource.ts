@@ -108,7 +108,7 @@ export class PlanSource {
     if (error === undefined) return;
     const duplicate = error.code === 'DUPLICATE_KEY';
     const key = duplicate ? (/^[\w.-]+/.exec(text.slice(error.pos[0]))?.[0] ?? '') : '';
-    throw new Problem('InvalidPlan', duplicate ? `${key}: a key is there twice` : firstSentence(error.message), {
+    throw new Problem('InvalidPlan', duplicate ? `${key}: a key is there twice` : saidPlainly(error), {
       where: this.at(error.pos[0], Math.max(1, key.length, error.pos[1] - error.pos[0])),
       ...(duplicate ? { hint: 'keep one of the two' } : {}),
     });
@@ -190,6 +190,8 @@ function intoSequence(items: readonly unknown[], rest: string): Step | null {
   return node === null ? null : { node, rest: match[3] ?? '', range: node.range };
 }
 
-/** The parser's own sentence, without positions (ours are shown) and without what it quotes from the text. */
-const firstSentence = (message: string): string =>
-  (message.split('\n')[0] ?? message).replace(/ at line \d+.*$/, '').replace(/:\s.*:\/\/.*$/, '');
+/** The parser's own sentence, without positions (ours are shown), without what it quotes from the text and without advice to programmers. */
+const saidPlainly = ({ code, message }: { readonly code: string; readonly message: string }): string =>
+  code === 'MULTIPLE_DOCS'
+    ? 'a plan is one document: a second one begins here'
+    : (message.split('\n')[0] ?? message).replace(/ at line \d+.*$/, '').replace(/:\s.*:\/\/.*$/, '');

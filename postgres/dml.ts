@@ -3,11 +3,11 @@
  * rows: each range is done exactly once. Without a key there are no ranges that concurrent writes cannot move rows between, so the whole
  * table is one batch.
  */
-import type { DmlRun, InsertSelectRun, KeyColumn } from '../plan/model/steps';
+import type { DmlRun, InsertSelectRun, KeyColumn, RelationName } from '../plan/model/steps';
 import type { BatchJob } from './batches';
 import { runBatches } from './batches';
 import { refusedRows } from './bisect';
-import { ident, relation } from './ident';
+import { ident, identList, relation } from './ident';
 import type { Range, RangeSql } from './ranges';
 import { rangeSql } from './ranges';
 import type { Work, WorkResult } from './work';
@@ -18,11 +18,21 @@ const withRange = (statement: string, range: RangeSql): string =>
 const predicate = (alias: string, key: readonly KeyColumn[] | null, range: Range): RangeSql =>
   range.low === null && range.high === null ? { text: 'true', values: [] } : rangeSql(ident(alias), key, range);
 
-/** With `written` the rows as the statement left them go there. */
-export const dmlSql = (run: DmlRun, statement: string): string =>
-  run.written === undefined
-    ? statement
-    : `WITH written AS (${statement} RETURNING ${ident(run.alias)}.*) INSERT INTO ${relation(run.written)} SELECT * FROM written`;
+const into = (table: RelationName, run: DmlRun): string =>
+  `INSERT INTO ${relation(table)}${run.columns ? ` (${identList(run.columns)})` : ''}`;
+const kept = (run: DmlRun): string =>
+  run.columns ? run.columns.map((c) => `${ident(run.alias)}.${ident(c)}`).join(', ') : `${ident(run.alias)}.*`;
+
+/** With `written` the rows as the statement left them go there; what a DELETE removes goes into the archive. */
+export function dmlSql(run: DmlRun, statement: string): string {
+  const table = run.verb === 'delete' ? run.archive : (run.written ?? null);
+  if (table === null) return statement;
+  return `WITH pgshift_kept AS (${statement} RETURNING ${kept(run)}) ${into(table, run)} SELECT * FROM pgshift_kept`;
+}
+
+/** The rows that an UPDATE is going to change, as they are. */
+export const archiveSql = (run: DmlRun, archive: RelationName, range: string): string =>
+  `${into(archive, run)} SELECT ${kept(run)} FROM ${relation(run.table)} AS ${ident(run.alias)} WHERE (${range}) AND (${run.where})`;
 
 /** UPDATE or DELETE; with `archive` the old rows are kept in the same transaction. */
 export async function runDml(work: Work, run: DmlRun): Promise<WorkResult> {
@@ -33,16 +43,12 @@ export async function runDml(work: Work, run: DmlRun): Promise<WorkResult> {
     settings: run.settings,
     openEnd: false,
     whole: run.key === null,
-    // Archive and change must see the same rows: one snapshot for both, and a row that changed in between is a serialization failure.
-    isolation: archive === null ? '' : 'ISOLATION LEVEL REPEATABLE READ',
+    // Archive and change must see the same rows: one statement, or one snapshot for both (a row that changed in between is a serialization failure).
+    isolation: archive === null || run.verb === 'delete' ? '' : 'ISOLATION LEVEL REPEATABLE READ',
     execute: async (session, range) => {
       const where = predicate(run.alias, run.key, range);
-      if (archive !== null)
-        await session.run(
-          `INSERT INTO ${relation(archive)} SELECT ${ident(run.alias)}.* FROM ${relation(run.table)} AS ${ident(run.alias)}
-            WHERE (${where.text}) AND (${run.where})`,
-          where.values,
-        );
+      if (archive !== null && run.verb === 'update')
+        await session.run(archiveSql(run, archive, where.text), where.values);
       return { rows: await session.run(dmlSql(run, withRange(run.statement, where)), where.values) };
     },
     rowsRefused: (range, lane, error) =>

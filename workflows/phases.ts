@@ -114,7 +114,13 @@ async function runChunk(run: Run, phase: Phase, chunk: readonly StepFact[]): Pro
           );
         },
         closes,
-      );
+      ).catch((error: unknown) => {
+        // The steps' own rows say so: a person ran the script of the way back. Nothing of this chunk has run.
+        if (!(error instanceof Error) || failed(error).code !== 'NotNow') throw error;
+        s.begun = s.done;
+        const cause = causeOf('RolledBack', 'it was taken back by a script');
+        throw new Back({ ...cause, by: null, cancelled: false });
+      });
       if (answer !== 'closed') return answer;
     }
   });

@@ -127,14 +127,17 @@ async function refuse(run: Run, error: unknown, road: Road): Promise<Error> {
 
 async function endBack(run: Run, cancel: boolean): Promise<Error> {
   await drainDecisions(run);
-  await endRun(run, cancel ? 'cancelled' : leftBehind(run).length === 0 ? 'rolled_back' : 'failed');
-  if (cancel) return cancelled();
   const { code, message, hint, by } = run.state.cause ?? cancelCause();
   const left = leftBehind(run);
+  // What people see last is why it ended, not what happened on the way; a person's own wish is no error.
+  const why = left.length === 0 ? message : `${message}; not taken back: ${left.join('; ')}`;
+  run.state.lastError = code === 'RolledBack' && left.length === 0 ? null : { code, message: why, hint };
+  await endRun(run, cancel ? 'cancelled' : left.length === 0 ? 'rolled_back' : 'failed');
+  if (cancel) return cancelled();
   // What is not back as it was must not be called rolled back.
   return left.length === 0
     ? fail({ code: 'RolledBack', message, hint }, { cause: code, by })
-    : fail({ code, message: `${message}; not taken back: ${left.join('; ')}`, hint }, { cause: code, by, left });
+    : fail({ code, message: why, hint }, { cause: code, by, left });
 }
 
 const SCHEMA_ROAD: Road = { open: openRun, forward, goBack };

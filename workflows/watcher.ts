@@ -5,7 +5,7 @@
 import { CancellationScope, condition, isCancellation } from '@temporalio/workflow';
 import type { WatchResult } from '../activities/types';
 import type { ErrorCode } from '../plan/model/errors';
-import type { Watched } from '../plan/model/health';
+import type { ConditionState, Watched } from '../plan/model/health';
 import { PERFORMANCE, exhausted, holdsBack, watchedIn } from '../plan/model/health';
 import type { MetricGate } from '../plan/model/plan';
 import { settle } from '../plan/model/messages';
@@ -46,8 +46,10 @@ function take(run: Run, result: WatchResult): void {
   s.health = [...s.health, ...result.events].slice(-EVENTS_MAX);
 }
 
-function act(run: Run, condition: Watched, value: number | null): void {
-  const said = `${condition.name}: ${condition.failWhen ?? `not ${condition.successWhen ?? ''}`}${value === null ? '' : ` (value ${value})`}`;
+function act(run: Run, condition: Watched, state: ConditionState | undefined): void {
+  const value = state?.value ?? null;
+  const rule = `${condition.failWhen ?? `not ${condition.successWhen ?? ''}`}${value === null ? '' : ` (value ${value})`}`;
+  const said = `${condition.name}: ${state?.last === 'error' ? `could not be read ${state.errorsInARow} times in a row` : rule}`;
   // Judged anew after a person looked at it.
   delete run.state.conditions[condition.name];
   if (condition.onFail === 'pause') run.state.unwell = said;
@@ -90,7 +92,7 @@ async function watchOnce(run: Run, conditions: readonly Watched[]): Promise<void
     );
     take(run, result);
     const failing = result.verdict === 'tripped' ? conditions.find((c) => c.name === result.name) : undefined;
-    if (failing && !over(run)) act(run, failing, result.states[failing.name]?.value ?? null);
+    if (failing && !over(run)) act(run, failing, result.states[failing.name]);
   } catch (error) {
     if (!isCancellation(error)) {
       // The watch itself cannot run: unknown is never a pass.
@@ -170,7 +172,7 @@ export async function metricGate(run: Run, name: string, gates: readonly MetricG
         const code: ErrorCode = 'HealthFailed';
         const failing = conditions.find((c) => c.name === result.name);
         if (failing?.onFail === 'rollback') throw new Back(causeOf(code, `gate ${name}: ${result.name ?? ''} failed`));
-        if (failing) act(run, failing, null);
+        if (failing) act(run, failing, result.states[failing.name]);
       }
       if (run.mustContinue()) await run.renew();
     }

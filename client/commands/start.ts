@@ -83,17 +83,20 @@ async function earlyEnd(temporal: Temporal, id: string, runId: string): Promise<
   return null;
 }
 
-/** A name that the database has as completed, as far as the CLI can see it: planning the change against its own outcome would only mislead. */
-async function refuseUsedName(context: Context, { plan, sql }: LoadedPlan): Promise<void> {
-  if (plan.mode === 'dry-run') return;
+/**
+ * A name that the database has as completed, as far as the CLI can see it: planning the change against its own outcome would only mislead. True when a run
+ * of that name is under way: then the run decides, and its half done change is no reason to refuse.
+ */
+async function refuseUsedName(context: Context, { plan, sql }: LoadedPlan): Promise<boolean> {
+  if (plan.mode === 'dry-run') return false;
   let stored: StoredMigration | null;
   try {
     stored = await storedMigration(await targetOf(context, plan.database), plan.name);
   } catch (error) {
-    if (isOutOfSight(error)) return;
+    if (isOutOfSight(error)) return false;
     throw error;
   }
-  if (stored?.status !== 'completed') return;
+  if (stored?.status !== 'completed') return stored?.status === 'running';
   if (stored.checksum === checksumOf(sql))
     throw new Problem('AlreadyApplied', `${plan.name} is completed on ${plan.database}`);
   throw new Problem('ChecksumMismatch', `${plan.name} was completed on ${plan.database} with other SQL`);
@@ -163,8 +166,7 @@ function requestOf(context: Context, startable: { schema: LoadedPlan } | { data:
     kind,
     description,
     async refuseEarly() {
-      await refuseUsedName(context, loaded);
-      await refuseEarly(context, loaded);
+      if (!(await refuseUsedName(context, loaded))) await refuseEarly(context, loaded);
     },
     argument: () => argumentOf(context, loaded),
   };

@@ -58,12 +58,18 @@ const SEEN_MAX = 500;
 const VOTES_MAX = 50;
 type Change = Partial<Inbox> | 'duplicate';
 
+/** A misplaced secret is not repeated. */
+const keysText = (keys: readonly string[]): string =>
+  keys
+    .map((key) => (/^[A-Za-z0-9_.-]{1,40}$/.test(key) && !/password|secret/i.test(key) ? key : '(not shown)'))
+    .join(', ');
+
 function parseMessage(name: MessageName, argument: unknown): Sent & Record<string, unknown> {
   const result = SCHEMAS[name].safeParse(argument);
   if (result.success) return result.data as Sent & Record<string, unknown>;
   const issue = result.error.issues[0];
   if (issue?.code === 'unrecognized_keys')
-    throw new Refused('InvalidMessage', `${name}: unknown key; ${DESCRIPTIONS[name]}`);
+    throw new Refused('InvalidMessage', `${name}: unknown key ${keysText(issue.keys)}; ${DESCRIPTIONS[name]}`);
   const path = issue?.path.join('.') ?? '';
   throw new Refused(
     'InvalidMessage',

@@ -170,6 +170,8 @@ export interface DmlRun {
   readonly archive: RelationName | null;
   /** Keep the rows as an UPDATE left them here, in the same statement. */
   readonly written?: RelationName;
+  /** Of the rows that are kept, by name: a partition may have them in another order, and other statements may add some. */
+  readonly columns?: readonly string[];
   readonly settings?: Readonly<Record<string, string>>;
 }
 

@@ -65,6 +65,13 @@ function refuse(issue: Issue): Problem {
   }
   const path = pathText(found.path);
   const inner = found.code === 'invalid_key' ? (found.issues[0]?.message ?? found.message) : found.message;
+  if (found.code === 'invalid_union')
+    return new Problem('InvalidPlan', `${path}: none of the forms that it may have`, {
+      where: { path },
+      hint: path.startsWith('gates')
+        ? 'none, manual, {type: manual, expires, onExpiry, quorum, roles, notBy}, {type: metric, ...condition}, or a list of these'
+        : 'forms are listed by pgshift schema',
+    });
   const message = found.code === 'invalid_type' && /undefined/.test(inner) ? 'is required' : inner;
   return new Problem('InvalidPlan', `${path === '' ? 'plan' : path}: ${message}`, { where: { path } });
 }

@@ -87,6 +87,8 @@ export interface PlanContext {
   preCheck(check: Omit<PreCheck, 'statement' | 'line'>): void;
   /** Something old stays after contract: there is a hold. */
   keepsOld(): void;
+  /** A key of the plan's transforms that a statement asked for. */
+  usedTransform(key: string): void;
   /** For errors: where the statement stands (or the byte position of a tree's node). */
   where(at?: number): Where;
   problem(code: ErrorCode, message: string, fields?: ProblemFields): Problem;
@@ -124,6 +126,7 @@ export class PlanBuilder implements PlanState {
   readonly preChecks: PreCheck[] = [];
   readonly overlay: Overlay;
   keepsOld = false;
+  readonly usedTransforms = new Set<string>();
   private readonly deferred: (() => void)[] = [];
   private readonly shared = new Map<string, unknown>();
   private readonly names: Names;
@@ -142,6 +145,10 @@ export class PlanBuilder implements PlanState {
   ) {
     this.overlay = new Overlay(input.catalog, input.plan.searchPath);
     this.names = makeNames(input.plan.name);
+  }
+
+  get transforms(): SchemaMigrationPlan['transforms'] {
+    return this.input.plan.transforms;
   }
 
   allowed(rule: string, statement: number): boolean {
@@ -193,6 +200,7 @@ export class PlanBuilder implements PlanState {
       asked: (line) => void this.asked.push(line),
       preCheck: (check) => void this.preChecks.push({ ...check, statement: statement.number, line: statement.line }),
       keepsOld: () => void (this.keepsOld = true),
+      usedTransform: (key) => void this.usedTransforms.add(key),
       where: (at) => this.where(statement, at),
       problem: (code, message, fields = {}) => new Problem(code, message, { where: this.where(statement), ...fields }),
       defer: (plan) => void this.deferred.push(plan),

@@ -7,13 +7,17 @@ import { Problem } from '../model/errors';
 import { PlanBuilder } from './context';
 import { sumEstimates, worse } from './figures';
 import { addLint } from './lint';
+import { refuseWrongOrder } from './order';
 import { loadParser, parseSql } from './parse';
+import { RULES } from './rules';
 import { planStatement } from './statements';
 import { findRetypes } from './statements/changeType';
+import { transformNames } from './statements/setNotNull';
 import { catalogueFindings } from './uses';
 import type { Catalog } from '../model/catalog';
 import type { SchemaMigrationPlan } from '../model/plan';
 import type { Risk, RiskTable, SchemaPlan, Step } from '../model/steps';
+import type { Statement } from './parse';
 
 export interface PlanOptions {
   /** Shown in findings and errors; null when the SQL stands in the plan itself. */
@@ -38,6 +42,7 @@ export async function planMigration(
   const source = options.sql ?? plan.sql;
   if (source === undefined) throw new Problem('InvalidPlan', 'the plan has no sql', { where: { path: 'sql' } });
   const file = options.file ?? null;
+  checkAllowed(plan);
   const parsed = parseSql(source, file);
   if (parsed.statements.length === 0)
     throw new Problem('InvalidPlan', 'the SQL holds no statement', {
@@ -47,9 +52,42 @@ export async function planMigration(
   const builder = new PlanBuilder({ plan, catalog, file, source, allow: plan.allow, retypes, place: parsed.place });
   for (const statement of parsed.statements) planStatement(builder.context(statement));
   builder.runDeferred();
+  checkTransforms(builder, parsed.statements);
+  refuseWrongOrder(builder, parsed.statements, retypes);
   catalogueFindings(builder);
   if (options.lint) addLint(builder, parsed.statements);
   return assemble(plan, catalog, source, builder);
+}
+
+/** A rule that does not exist allows nothing: a misspelt one is told, not passed over. */
+function checkAllowed(plan: SchemaMigrationPlan): void {
+  plan.allow.forEach(({ rule }, i) => {
+    if (!Object.hasOwn(RULES, rule))
+      throw new Problem('InvalidPlan', `allow[${i}].rule: no such rule`, {
+        where: { path: `allow[${i}].rule` },
+        hint: 'the finding that refuses a plan names its rule: pgshift lint FILE',
+      });
+  });
+}
+
+/** Transforms that no statement asked for: a misspelt column would be filled by nothing. */
+function checkTransforms(builder: PlanBuilder, statements: readonly Statement[]): void {
+  const tables = [...builder.overlay.all(), ...builder.overlay.base.tables];
+  const [first] = statements;
+  for (const key of Object.keys(builder.transforms)) {
+    if (!tables.some((t) => t.columns.some((c) => transformNames(t, c.name).includes(key))))
+      throw new Problem('NoSuchObject', `transforms: no column is called ${key}`, {
+        where: { path: `transforms.${key}` },
+        value: key,
+      });
+    if (first && !builder.usedTransforms.has(key))
+      builder.context(first).finding({
+        rule: 'unused_transform',
+        level: 'warning',
+        message: `transforms: nothing in this plan asks how ${key} changes`,
+        alternative: 'leave it out',
+      });
+  }
 }
 
 function assemble(plan: SchemaMigrationPlan, catalog: Catalog, source: string, builder: PlanBuilder): SchemaPlan {

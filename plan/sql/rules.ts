@@ -125,6 +125,7 @@ export const RULES = {
   replica_identity: rule('warning', 'data', 'The index is the replica identity.'),
   published_table: rule('warning', 'data', 'Subscribers of the table must have the same shape.'),
   invalid_index: rule('warning', 'data', 'An index of that name is there but invalid.'),
+  unused_transform: rule('warning', 'data', 'No statement asks for the transform.'),
   duplicate_assignment: rule('error', 'data', 'One column is assigned twice.'),
   foreign_key_without_index: rule('info', 'advice', 'Deleting a referenced row reads the whole table.'),
   // Advice of lint alone.

@@ -114,6 +114,9 @@ test('with a worker: watch ends at the gate when told so, and says what to type'
   expect(watched.stderr).toMatch(/(expand|backfill|build|validate)/);
   expect(watched.stdout).toMatch(/waits for +gate contract/);
   expect(watched.stdout).toContain(`pgshift approve ${id('precision')} --gate contract`);
+  // Half done, the change would be refused for its own trigger; the name is what matters.
+  const again = await pgshift(['start', join(folder, 'precision.json'), '--json']);
+  expect(again.error().code).toBe('NameInUse');
 });
 
 test('Ctrl-C leaves the run alone, exit 130', async () => {
@@ -310,6 +313,14 @@ test('the way back as a script needs no Temporal, and may be run twice', async (
   );
   expect(columns.map((column) => column.name)).toEqual(expect.arrayContaining(['amount numeric(10,2)']));
   expect(columns.map((column) => column.name).join()).not.toMatch(/scripted|pgshift/);
+  // The run is still in its hold and learns of it at its end.
+  await pgshift(['approve', 'scripted', '--gate', 'cleanup']);
+  const end = await pgshift(['watch', 'scripted', '--until', 'end']);
+  expect(end.code).toBe(1);
+  expect((await pgshift(['status', 'scripted', '--json'])).json()).toMatchObject({ status: 'rolled_back' });
+  expect(await app.query(`SELECT status FROM pgshift.migrations WHERE name = 'scripted'`)).toEqual([
+    { status: 'rolled_back' },
+  ]);
 });
 
 test('nothing that was printed holds a URL of a database or a row', () => {

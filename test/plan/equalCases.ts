@@ -43,6 +43,54 @@ export const SETUP = `
 `;
 
 export const CASES: readonly EqualCase[] = [
+  {
+    name: 'a view gets one more column and loses its options; both come back',
+    setup:
+      "CREATE VIEW names WITH (security_barrier = true) AS SELECT id, name FROM customer; GRANT SELECT ON names TO PUBLIC; COMMENT ON VIEW names IS 'n'; ALTER VIEW names ALTER name SET DEFAULT 'x'",
+    sql: 'CREATE OR REPLACE VIEW names AS SELECT id, name, email FROM customer WHERE id > 3',
+  },
+  {
+    name: 'rows change, then the type of their column: the archive has the columns of its own time',
+    setup: 'ALTER TABLE customer DISABLE TRIGGER stamp',
+    sql: "UPDATE customer SET score = 5 WHERE id < 50; ALTER TABLE customer ALTER score TYPE numeric(8,4), ADD tier text NOT NULL DEFAULT 'b'",
+    extra: { archive: { to: 'old_rows' } },
+    keeps: 'old_rows',
+    rows: 'SELECT id, score, tier FROM customer ORDER BY 1',
+    big: true,
+  },
+  {
+    name: 'rows that a WITH names',
+    setup: 'ALTER TABLE customer DISABLE TRIGGER stamp',
+    sql: "WITH few AS (SELECT id FROM city WHERE id < 4) UPDATE customer SET note = 'few' FROM few WHERE few.id = city_id; WITH few AS (SELECT id FROM city WHERE id = 9) DELETE FROM customer WHERE city_id IN (SELECT id FROM few)",
+    extra: { archive: { to: 'old_rows' } },
+    keeps: 'old_rows',
+    rows: 'SELECT id, note FROM customer ORDER BY 1',
+  },
+  {
+    name: 'rows of a partition that has its columns in another order',
+    setup: `CREATE TABLE part (kind text, at date NOT NULL, id bigint NOT NULL); ALTER TABLE event ATTACH PARTITION part FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
+      INSERT INTO event SELECT g, '2027-02-01'::date + g, 'k' FROM generate_series(1, 100) g; ALTER TABLE event ADD PRIMARY KEY (id, at)`,
+    sql: "UPDATE event SET kind = 'new' WHERE id % 2 = 0; DELETE FROM event WHERE id % 3 = 0",
+    extra: { archive: { to: 'old_rows' } },
+    keeps: 'old_rows',
+    rows: 'SELECT id, at, kind FROM event ORDER BY 1, 2',
+    big: true,
+  },
+  {
+    name: 'a row that is deleted has the columns that this plan drops later',
+    setup:
+      "ALTER TABLE customer DISABLE TRIGGER stamp; UPDATE customer SET note = 'n' || id; ALTER TABLE customer ALTER note SET NOT NULL",
+    sql: 'ALTER TABLE customer DROP COLUMN note; DELETE FROM customer WHERE id % 2 = 0',
+    extra: { archive: { to: 'old_rows' } },
+    keeps: 'old_rows',
+    rows: 'SELECT id, name FROM customer ORDER BY 1',
+  },
+  {
+    name: 'a new table takes the name of another',
+    sql: 'CREATE TABLE city_new (LIKE city INCLUDING ALL); INSERT INTO city_new OVERRIDING SYSTEM VALUE SELECT * FROM city; ALTER TABLE city RENAME TO city_old; ALTER TABLE city_new RENAME TO city',
+    extra: { allow: [{ rule: 'rename', reason: 'quiet' }] },
+    rows: 'SELECT id, name FROM city ORDER BY 1',
+  },
   { name: 'add a nullable column', sql: 'ALTER TABLE customer ADD COLUMN tier text' },
   {
     name: 'add a column with a constant default',

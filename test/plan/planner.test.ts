@@ -233,6 +233,12 @@ describe('refused, with rule and alternative', () => {
     ['MERGE INTO city USING customer ON false WHEN MATCHED THEN DELETE', 'not_understood'],
     ['DROP TABLE "Odd Table"; CREATE TABLE "Odd Table" (a int)', 'separate_migration'],
     ['CREATE TEMP TABLE x (a int)', 'temporary'],
+    [
+      'CREATE INDEX i ON customer (note); DROP INDEX customer_email; ALTER INDEX i RENAME TO customer_email',
+      'separate_migration',
+    ],
+    ['CREATE INDEX i ON customer (note); ALTER INDEX i RENAME TO j', 'separate_migration'],
+    ['ALTER INDEX customer_email RENAME TO customer_pkey', 'name_in_use'],
   ];
   it.each(table)('%s -> %s', async (sql, rule) => {
     const { findings, runnable } = await plan(sql);
@@ -290,6 +296,28 @@ describe('errors', () => {
     const problem = await failure(sql);
     expect(problem.code).toBe('NoSuchObject');
     expect(problem.message).toContain(message);
+  });
+});
+
+describe('what a plan says beside its SQL', () => {
+  const add = 'ALTER TABLE customer ADD a int';
+  it('a transform of a column that is not there is no transform', async () => {
+    const made = plan(add, { transforms: { 'customer.nope': { up: '1' } } });
+    await expect(made).rejects.toMatchObject({ code: 'NoSuchObject', where: { path: 'transforms.customer.nope' } });
+  });
+
+  it('a transform that nothing asks for is told', async () => {
+    const { findings } = await plan(add, { transforms: { 'customer.note': { up: '1' } } });
+    expect(findings.map((f) => [f.rule, f.level])).toContainEqual(['unused_transform', 'warning']);
+    const used = await plan('ALTER TABLE customer ALTER note SET NOT NULL', {
+      transforms: { 'public.customer.note': { up: "coalesce(note, '')" } },
+    });
+    expect(used.findings.map((f) => f.rule)).not.toContain('unused_transform');
+  });
+
+  it('a rule that is not there allows nothing', async () => {
+    const made = plan(add, { allow: [{ rule: 'vacuum_ful', reason: 'x' }] });
+    await expect(made).rejects.toMatchObject({ code: 'InvalidPlan', where: { path: 'allow[0].rule' } });
   });
 });
 

@@ -191,6 +191,35 @@ describeVersions('type change under writers', (version) => {
     }
   });
 
+  test('an INSERT that counts columns fails in the hold; it does not lose the value', async () => {
+    const database = await engineDatabase(
+      version,
+      `CREATE TABLE t (id int PRIMARY KEY, v varchar(40) DEFAULT 'd', w int); INSERT INTO t SELECT g, g, g FROM generate_series(1, 100) g`,
+    );
+    try {
+      const steps = await planned(database, 'ALTER TABLE t ALTER v TYPE varchar(10)');
+      for (const step of steps.filter((s) => s.phase !== 'cleanup')) await doStep(database, step);
+      await expect(database.query(`INSERT INTO t VALUES (1000, 'mine', 1)`)).rejects.toThrow(/without column names/);
+      await database.query(
+        `INSERT INTO t (id, w) VALUES (1001, 1); INSERT INTO t (id, v) VALUES (1002, 'x'), (1003, NULL)`,
+      );
+      await database.query(
+        `INSERT INTO t VALUES (1004); CREATE TEMP TABLE c AS SELECT * FROM t WHERE id = 1002; UPDATE c SET id = 1005; INSERT INTO t SELECT * FROM c`,
+      );
+      expect(await database.query('SELECT id, v FROM t WHERE id > 1000 ORDER BY 1')).toEqual([
+        { id: 1001, v: 'd' },
+        { id: 1002, v: 'x' },
+        { id: 1003, v: null },
+        { id: 1004, v: 'd' },
+        { id: 1005, v: 'x' },
+      ]);
+      for (const step of [...steps].reverse().filter((s) => s.phase !== 'cleanup')) await takeBack(database, step);
+      await database.query(`INSERT INTO t VALUES (1000, 'mine', 1)`);
+    } finally {
+      await database.drop();
+    }
+  });
+
   test('one corrupted row, and the proof refuses', async () => {
     const database = await engineDatabase(version, SETUP);
     try {

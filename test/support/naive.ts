@@ -4,7 +4,7 @@
  */
 import type { Client } from 'pg';
 import { readCatalog } from '../../postgres/catalog/read';
-import { dmlSql } from '../../postgres/dml';
+import { archiveSql, dmlSql } from '../../postgres/dml';
 import { ident, relation } from '../../postgres/ident';
 import { fillSql } from '../../plan/model/fillSql';
 import { planMigration } from '../../plan/sql/planner';
@@ -86,11 +86,7 @@ export async function runNaively(client: Client, run: StepRun, naive: Naive = { 
       );
     case 'dml':
       return inside(client, run.settings ?? {}, async () => {
-        if (run.archive)
-          await send(
-            client,
-            `INSERT INTO ${relation(run.archive)} SELECT ${ident(run.alias)}.* FROM ${relation(run.table)} AS ${ident(run.alias)} WHERE ${run.where}`,
-          );
+        if (run.archive && run.verb === 'update') await send(client, archiveSql(run, run.archive, 'true'));
         await send(client, dmlSql(run, run.statement.replaceAll('$RANGE', 'true')));
       });
     case 'insert-select':

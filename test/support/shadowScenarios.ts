@@ -135,6 +135,16 @@ export const SCENARIOS: readonly Scenario[] = [
       `SET TimeZone = 'UTC'; INSERT INTO event VALUES (${1000 + n}); INSERT INTO event (id, at) VALUES (${2000 + n}, '2026-10-25 02:30:00.123456'); UPDATE event SET at = at + interval '1 hour' WHERE id = ${n + 1}`,
   },
   {
+    name: 'timestamp to timestamptz in a zone that the statement names',
+    setup: `CREATE TABLE event (id int PRIMARY KEY, at timestamp); INSERT INTO event SELECT g, timestamp '2026-03-29 00:00' + g * interval '10 minutes' FROM generate_series(1, 100) g;`,
+    sql: `ALTER TABLE event ALTER COLUMN at TYPE timestamptz USING at AT TIME ZONE 'UTC';`,
+    table: 'event',
+    columns: ['id', 'at'],
+    order: 'id',
+    write: (n) =>
+      `SET TimeZone = 'UTC'; INSERT INTO event (id, at) VALUES (${2000 + n}, '2026-10-25 02:30:00.123456'); UPDATE event SET at = at + interval '1 hour' WHERE id = ${n + 1}`,
+  },
+  {
     name: 'views, rules, triggers, policies, grants and a publication',
     setup: `${READER}
       CREATE TABLE payment (id bigint PRIMARY KEY, amount numeric(10,2), note varchar(9)); CREATE TABLE told (id bigint, amount numeric);

@@ -35,12 +35,15 @@ test('a health condition that fails while a gate waits takes the change back, wi
     sql: retype(name),
     gates: { contract: 'manual' },
     health: [{ ...condition, failWhen: 'value > 5' }],
+    hooks: { 'after:validate': [{ name: 'tells', run: ['false'], onFail: 'ignore' }] },
   });
   await until(handle, (s) => s.status === 'waiting');
   await set(9);
   const ended = await failure(handle);
   expect(ended).toMatchObject({ type: 'RolledBack', details: { cause: 'HealthFailed' } });
   expect(ended.message).toContain('errors: value > 5 (value 9)');
+  // The hook that failed and was ignored is not why.
+  expect((await statusOf(handle)).lastError).toMatchObject({ code: 'HealthFailed', message: ended.message });
   expect((await reportOf(handle)).health.at(-1)).toMatchObject({ name: 'errors', verdict: 'failed', value: 9 });
 });
 
@@ -83,7 +86,9 @@ test('a condition that cannot be read is an error, and too many errors fail', as
     gates: { contract: 'manual' },
     health: [{ ...condition, query: 'SELECT nothing FROM nowhere', failWhen: 'value > 5', consecutiveErrorLimit: 2 }],
   });
-  expect(await failure(handle)).toMatchObject({ type: 'RolledBack', details: { cause: 'HealthFailed' } });
+  const ended = await failure(handle);
+  expect(ended).toMatchObject({ type: 'RolledBack', details: { cause: 'HealthFailed' } });
+  expect(ended.message).toBe('errors: could not be read 3 times in a row');
 });
 
 test('a baseline is measured before the first step, and compared with', async () => {

@@ -57,7 +57,8 @@ export const makeTrigger = (on: string, trigger: Trigger): string[] => [
   ...comment(`TRIGGER ${ident(trigger.name)} ON ${on}`, trigger.comment),
 ];
 
-function makeView(view: ViewDefinition): string[] {
+/** The view with all that hangs on it, first its CREATE. */
+export function makeView(view: ViewDefinition): string[] {
   const name = relation(view);
   const options = view.options.map((o) => {
     const at = o.indexOf('=');

@@ -147,16 +147,27 @@ function dependsOnSettings(shape: Shape, node: Node, target: TypeRef): boolean {
         found = true;
     }
     if (kind === 'FuncCall') {
-      const names = strings(fields.funcname as Node[]);
-      const count = ((fields.args as Node[] | undefined) ?? []).length;
-      const known = catalog.functions.filter(
-        (f) => f.name === names.at(-1) && (f.arguments === '' ? 0 : f.arguments.split(',').length) === count,
-      );
-      if (known.length === 0 || known.some((f) => f.volatility !== 'immutable')) found = true;
+      if (!isImmutable(shape, strings(fields.funcname as Node[]), (fields.args as Node[] | undefined) ?? []))
+        found = true;
     }
     return !found;
   });
   return found || (contains(node, 'A_Expr') && types.some((name) => BY_SETTINGS.test(name)));
+}
+
+/** Every function that the call may mean: those that take just the columns it gives, where there are such. */
+function isImmutable(shape: Shape, names: readonly string[], args: readonly Node[]): boolean {
+  const takes = args.map((arg) => {
+    const ref = as(arg, 'ColumnRef');
+    return ref ? (shape.typeOf(strings(ref.fields).at(-1) ?? '')?.text ?? null) : null;
+  });
+  const known = shape.ctx.catalog.functions
+    .map((f) => ({ ...f, types: f.arguments === '' ? [] : f.arguments.split(/, */) }))
+    .filter((f) => f.name === names.at(-1) && f.types.length === args.length);
+  // An argument may have a name before its type.
+  const exact = known.filter((f) => takes.every((type, i) => type === null || ` ${f.types[i]}`.endsWith(` ${type}`)));
+  const meant = exact.length > 0 ? exact : known;
+  return meant.length > 0 && meant.every((f) => f.volatility === 'immutable');
 }
 
 /** The expression over `row`, columns of its shape called by `physical`. Throws Bug when it cannot be written. */

@@ -158,9 +158,15 @@ export function reverseSync(change: Change, down: Formula, strict = false): Sync
   const refuse =
     `RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = ` +
     `${literal(`a value does not fit the earlier type of column ${change.column.name}, and this change is being taken back`).trimStart()}`;
+  // No client knows the old column's name: an INSERT that gives it another value counted columns, and meant the visible one.
+  const lost =
+    `IF TG_OP = 'INSERT' AND given IS NOT NULL AND (${old} IS NULL OR ${imagesDiffer('given', old)}) THEN ` +
+    `RAISE EXCEPTION USING ERRCODE = 'invalid_column_reference', MESSAGE = ` +
+    `${literal(`INSERT or COPY without column names: column ${change.column.name} of ${change.table.name} is at another place since its type changed`).trimStart()}; END IF;`;
+  const given = `DECLARE given ${change.from.loose} := ${old};`;
   const body = strict
-    ? `BEGIN ${assign} IF ${differs} THEN ${refuse}; END IF; RETURN NEW; END`
-    : `BEGIN BEGIN ${assign} IF ${differs} THEN ${old} := NULL; END IF; EXCEPTION WHEN OTHERS THEN ${old} := NULL; END; RETURN NEW; END`;
+    ? `${given} BEGIN ${assign} IF ${differs} THEN ${refuse}; END IF; ${lost} RETURN NEW; END`
+    : `${given} BEGIN BEGIN ${assign} IF ${differs} THEN ${old} := NULL; END IF; EXCEPTION WHEN OTHERS THEN ${old} := NULL; END; ${lost} RETURN NEW; END`;
   const definition = createFunction(digestName(change, 'back'), setClauses(change, [change.transforms.up, down]), body);
   const columns = [...new Set([change.column.name, ...down.columns])];
   return triggerStatements(change, 'back', definition, [

@@ -2,15 +2,16 @@
  * CREATE of things that nobody waits for: as they are; the way back drops them. CREATE OR REPLACE keeps the old definition as a hidden
  * copy until the hold ends, and the way back puts it back under the same object, so that what depends on it never notices.
  */
-import { as, kindOf, nameOf, sqlOf } from '../ast';
+import { as, kindOf, nameOf, sameName, sqlOf } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { ident, literal, relation, shown, shownRelation } from '../../model/quote';
 import { newTable } from '../overlay';
+import { makeView } from '../shadow/dependents';
 import { nameIsFree } from './createTable';
 import { guarded, lockTarget, relationExists, transaction } from './shared';
 import type { CreateTrigStmt, Node, ViewStmt } from 'libpg-query';
 import type { Table } from '../../model/catalog';
-import type { LockMode } from '../../model/steps';
+import type { LockMode, RelationName } from '../../model/steps';
 import type { PlanContext } from '../context';
 
 interface Made {
@@ -224,11 +225,7 @@ export function planCreateView(ctx: PlanContext, statement: ViewStmt): void {
   const at = shownRelation(name);
   const copy = { schema: name.schema, name: ctx.names.make('was', 'view', name.schema, name.name) };
   const keep = `DO ${literal(`BEGIN EXECUTE 'CREATE VIEW ${relation(copy).replaceAll("'", "''")} AS ' || pg_catalog.pg_get_viewdef(${literal(relation(name))}::pg_catalog.regclass); END`).trimStart()}`;
-  const restore = guarded(
-    relationExists(copy),
-    `DO ${literal(`BEGIN EXECUTE 'CREATE OR REPLACE VIEW ${relation(name).replaceAll("'", "''")} AS ' || pg_catalog.pg_get_viewdef(${literal(relation(copy))}::pg_catalog.regclass); END`).trimStart()}`,
-    `DROP VIEW ${relation(copy)}`,
-  );
+  const restore = guarded(relationExists(copy), restoreView(ctx, name, copy), `DROP VIEW ${relation(copy)}`);
   const dropCopy = `DROP VIEW IF EXISTS ${relation(copy)}`;
   ctx.add({
     phase: 'expand',
@@ -250,6 +247,23 @@ export function planCreateView(ctx: PlanContext, statement: ViewStmt): void {
   if (replaced) dropAfterHold(ctx, `the old query of view ${at}`, dropCopy);
   else ctx.overlay.create(newTable(name, 'view', []));
   ctx.asked(`${replaced ? '~' : '+'} view ${at}`);
+}
+
+/**
+ * The old query under the same object, with its options. Postgres takes no column from a view: one that got more columns is dropped and made
+ * again with its owner, grants and comments, unless something stands on it by then, which Postgres names.
+ */
+function restoreView(ctx: PlanContext, name: RelationName, copy: RelationName): string {
+  const fromCopy = `EXECUTE 'CREATE OR REPLACE VIEW ${relation(name).replaceAll("'", "''")} AS ' || pg_catalog.pg_get_viewdef(${literal(relation(copy))}::pg_catalog.regclass);`;
+  const view = ctx.catalog.tables
+    .flatMap((t) => t.dependents)
+    .find((d) => d.view && d.view.kind === 'view' && sameName(d.view, name))?.view;
+  if (!view) return `DO ${literal(`BEGIN ${fromCopy} END`).trimStart()}`;
+  const run = (sql: string): string => `EXECUTE ${literal(sql).trimStart()};`;
+  const [create = '', ...rest] = makeView(view);
+  const again = [`DROP VIEW ${relation(name)}`, create, ...rest].map(run).join(' ');
+  const replace = run(create.replace(/^CREATE VIEW/, 'CREATE OR REPLACE VIEW'));
+  return `DO ${literal(`BEGIN ${replace} EXCEPTION WHEN invalid_table_definition THEN ${again} END`).trimStart()}`;
 }
 
 function dropAfterHold(ctx: PlanContext, what: string, drop: string): void {

@@ -3,14 +3,15 @@
  * table is small, refused where batches would change the meaning. Old rows are kept where the plan has an archive: that is the way back.
  */
 import { as, contains, expressionSql, sqlOf, walk } from '../ast';
-import { batchesOf, brief, isSmall, plannedLock, risk } from '../figures';
-import { ident, identList, relation, shownRelation } from '../../model/quote';
+import { batchesOf, isSmall, plannedLock, risk } from '../figures';
+import { shownRelation } from '../../model/quote';
 import { archiveTableOf } from './archive';
+import { makeArchive, makeWritten, restore, rowColumns } from './keptRows';
 import { isVolatile } from '../volatility';
-import { bareName, batchKey, relationExists, guarded, sized, transaction, withRows, withoutWayBack } from './shared';
+import { bareName, batchKey, sized, withRows, withoutWayBack } from './shared';
 import type { DeleteStmt, Node, UpdateStmt } from 'libpg-query';
 import type { Table } from '../../model/catalog';
-import type { DmlRun, RelationName, StepRun } from '../../model/steps';
+import type { DmlRun, RelationName } from '../../model/steps';
 import type { PlanContext } from '../context';
 
 type Change =
@@ -113,7 +114,8 @@ function planChange(ctx: PlanContext, change: Change): void {
     return;
   // Without a key, or with another one, the old row of an UPDATE cannot be found again.
   const key = batchKey(table)?.map((k) => k.name) ?? null;
-  const restorable = verb === 'delete' || (key !== null && !setColumns(change).some((c) => key.includes(c)));
+  const fickle = picksByChance(ctx, change);
+  const restorable = verb === 'delete' || (key !== null && !fickle && !setColumns(change).some((c) => key.includes(c)));
   const archive = goesWithIt(ctx, table, change) || !restorable ? null : archiveTableOf(ctx, table, verb);
   const needsArchive = !goesWithIt(ctx, table, change);
   if (
@@ -124,7 +126,9 @@ function planChange(ctx: PlanContext, change: Change): void {
       `the rows that this ${verb.toUpperCase()} ${verb === 'update' ? 'overwrites' : 'removes'} in ${at} are not kept`,
       restorable
         ? 'archive: {to: <schema>} keeps them, and the way back restores them'
-        : 'give the table a key that this statement does not set, so that archive: {to: <schema>} can restore them',
+        : fickle
+          ? 'write a condition that says the same rows twice, so that archive: {to: <schema>} can keep them first'
+          : 'give the table a key that this statement does not set, so that archive: {to: <schema>} can restore them',
       table,
     )
   )
@@ -148,6 +152,15 @@ function planChange(ctx: PlanContext, change: Change): void {
   for (const part of parts) addDml(ctx, part, change, archive, written, whole, table);
 }
 
+/** The rows are kept by a statement before the one that changes them: both must find the same ones. */
+const picksByChance = (ctx: PlanContext, change: Change): boolean =>
+  change.verb === 'update' &&
+  [change.statement.whereClause, ...(change.statement.fromClause ?? []), ...ctes(change)].some(
+    (part) => part !== undefined && isVolatile(part, ctx.catalog, 'steady'),
+  );
+
+const ctes = (change: Change): readonly Node[] => change.statement.withClause?.ctes ?? [];
+
 const setColumns = (change: Change): string[] =>
   change.verb === 'update' ? (change.statement.targetList ?? []).flatMap((n) => as(n, 'ResTarget')?.name ?? []) : [];
 
@@ -169,42 +182,6 @@ function goesWithIt(ctx: PlanContext, table: Table, change: Change): boolean {
   return set.length > 0 && set.every((name) => !ctx.overlay.wasThere(table, [name]));
 }
 
-/** Same columns, no constraints: the rows as they were. */
-export function makeArchive(ctx: PlanContext, table: Table, archive: RelationName): void {
-  ctx.add({
-    phase: 'expand',
-    action: 'create_archive',
-    title: `create ${shownRelation(archive)} for the old rows of ${shownRelation(table)}`,
-    run: transaction([`CREATE TABLE ${relation(archive)} (LIKE ${relation(table)})`]),
-    undo: [transaction([`DROP TABLE IF EXISTS ${relation(archive)}`])],
-    locks: [plannedLock(table, 'ACCESS SHARE')],
-    work: 'metadata',
-    estimate: brief(),
-    risk: risk(),
-    own: true,
-  });
-  ctx.asked(`+ table ${shownRelation(archive)}`);
-}
-
-/** What the UPDATE wrote, of our own: tells what was written since. */
-function makeWritten(ctx: PlanContext, table: Table): RelationName {
-  const name = ctx.names.make('written', table.schema, String(ctx.statement.number), table.name);
-  const written = { schema: 'pgshift', name };
-  ctx.add({
-    phase: 'expand',
-    action: 'create_kept',
-    title: `make a place for what is written to ${shownRelation(table)}, so that later writes can be told from it`,
-    run: transaction([`CREATE TABLE ${relation(written)} (LIKE ${relation(table)})`]),
-    undo: [transaction([`DROP TABLE IF EXISTS ${relation(written)}`])],
-    locks: [plannedLock(table, 'ACCESS SHARE')],
-    work: 'metadata',
-    estimate: brief(),
-    risk: risk(),
-    own: true,
-  });
-  return written;
-}
-
 function addDml(
   ctx: PlanContext,
   table: Table,
@@ -218,8 +195,9 @@ function addDml(
   const alias = statement.relation?.alias?.aliasname ?? statement.relation?.relname ?? table.name;
   const where = statement.whereClause ? expressionSql(statement.whereClause) : 'true';
   const from = change.verb === 'update' ? change.statement.fromClause : change.statement.usingClause;
-  // The archive reads the rows by the same condition, so a condition over other tables becomes EXISTS.
-  const rowWhere = (from ?? []).length === 0 ? where : `EXISTS (SELECT 1 FROM ${fromSql(from ?? [])} WHERE ${where})`;
+  // The archive reads the rows by the same condition, so one over other tables or a WITH becomes EXISTS.
+  const alone = (from ?? []).length === 0 && !statement.withClause;
+  const rowWhere = alone ? where : `EXISTS (${selectSql(from ?? [], statement)} WHERE ${where})`;
   const run: DmlRun = {
     kind: 'dml',
     verb,
@@ -230,16 +208,17 @@ function addDml(
     alias,
     archive,
     ...(written ? { written } : {}),
+    ...(archive || written ? { columns: rowColumns(ctx, parent).map((c) => c.name) } : {}),
   };
-  const back = archive ? restore(ctx, parent, archive, written, verb) : null;
+  const back = archive ? restore(ctx, parent, archive, written) : null;
   ctx.add({
     phase: 'backfill',
     action: verb === 'update' ? 'update_rows' : 'delete_rows',
     title: `${verb} rows of ${shownRelation(table)}${whole ? ' in one transaction' : ' in batches'}`,
     run,
-    undo: back ? [back] : [],
+    undo: back?.runs ?? [],
     wayBack: archive
-      ? { statement: back?.statements.join(';\n') ?? '', lossless: true }
+      ? { statement: back?.statement ?? '', lossless: true }
       : goesWithIt(ctx, parent, change)
         ? { statement: '-- goes with what the plan adds', lossless: true }
         : null,
@@ -255,15 +234,17 @@ function addDml(
   });
 }
 
-const fromSql = (from: readonly Node[]): string =>
+/** `[WITH ...] SELECT 1 [FROM ...]` */
+const selectSql = (from: readonly Node[], { withClause }: Change['statement']): string =>
   sqlOf({
     SelectStmt: {
+      ...(withClause ? { withClause } : {}),
       targetList: [{ ResTarget: { val: { A_Const: { ival: { ival: 1 } } } } }],
-      fromClause: [...from],
+      ...(from.length > 0 ? { fromClause: [...from] } : {}),
       limitOption: 'LIMIT_OPTION_DEFAULT',
       op: 'SETOP_NONE',
     },
-  }).replace(/^SELECT 1 FROM /, '');
+  });
 
 /** The statement up to its WHERE, table name written out. */
 function batchSql(change: Change, table: Table, alias: string): string {
@@ -277,41 +258,4 @@ function batchSql(change: Change, table: Table, alias: string): string {
   return change.verb === 'update'
     ? sqlOf({ UpdateStmt: { ...rest, relation: range } })
     : sqlOf({ DeleteStmt: { ...rest, relation: range } });
-}
-
-/**
- * Old rows come back by key; a row that is gone stays gone. After an UPDATE each column goes back only while it still has what the UPDATE
- * (and the triggers that it fired) wrote: what the application wrote since stays.
- */
-function restore(
-  ctx: PlanContext,
-  table: Table,
-  archive: RelationName,
-  written: RelationName | null,
-  verb: 'update' | 'delete',
-): Extract<StepRun, { kind: 'transaction' }> {
-  const columns = table.columns.filter((c) => c.generated === null).map((c) => c.name);
-  const key = batchKey(table)?.map((k) => k.name) ?? [];
-  const overriding = table.columns.some((c) => c.identity !== null) ? ' OVERRIDING SYSTEM VALUE' : '';
-  const insert = `INSERT INTO ${relation(table)} (${identList(columns)})${overriding} SELECT ${identList(columns)} FROM ${relation(archive)}${key.length > 0 ? ' ON CONFLICT DO NOTHING' : ''}`;
-  const settable = columns.filter(
-    (c) => !key.includes(c) && table.columns.find((k) => k.name === c)?.identity !== 'always',
-  );
-  const still = (c: string): string => `pg_catalog.record_image_eq(ROW(t.${ident(c)}), ROW(n.${ident(c)}))`;
-  const by = (x: string, y: string): string => key.map((c) => `${x}.${ident(c)} = ${y}.${ident(c)}`).join(' AND ');
-  const set = settable.map((c) => `${ident(c)} = CASE WHEN ${still(c)} THEN a.${ident(c)} ELSE t.${ident(c)} END`);
-  const update = `UPDATE ${relation(table)} AS t SET ${set.join(', ')} FROM ${relation(archive)} AS a JOIN ${relation(written ?? archive)} AS n ON ${by('a', 'n')} WHERE ${by('t', 'a')} AND (${settable.map(still).join(' OR ')})`;
-  const statement = verb === 'delete' ? insert : update;
-  const quiet =
-    ctx.catalog.canSetReplicationRole &&
-    table.triggers.some(
-      (t) => t.row && t.enabled !== 'D' && t.events.includes(verb === 'delete' ? 'insert' : 'update'),
-    );
-  // Emptied with the restoring, so that a second pass changes nothing.
-  const empty = [archive, ...(written ? [written] : [])].map((name) => `DELETE FROM ${relation(name)}`);
-  return transaction([guarded(relationExists(archive), statement, ...empty)], {
-    long: true,
-    // The user's triggers fired when the rows were changed; firing again would write over what is restored.
-    ...(quiet ? { settings: { session_replication_role: 'replica' } } : {}),
-  });
 }

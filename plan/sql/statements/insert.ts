@@ -4,9 +4,10 @@
  */
 import { as, contains, sqlOf } from '../ast';
 import { batchesOf, brief, isSmall, plannedLock, risk, rowsOf } from '../figures';
-import { ident, relation, shownRelation } from '../../model/quote';
+import { ident, identList, relation, shownRelation } from '../../model/quote';
 import { archiveTableOf } from './archive';
-import { hasWindow, makeArchive, mentions, refusesWith } from './dml';
+import { hasWindow, mentions, refusesWith } from './dml';
+import { makeArchive, rowColumns } from './keptRows';
 import { bareName, batchKey, guarded, relationExists, sized, transaction, withoutWayBack } from './shared';
 import type { InsertStmt, Node, SelectStmt } from 'libpg-query';
 import type { Table } from '../../model/catalog';
@@ -110,11 +111,12 @@ function aggregates(ctx: PlanContext, select: SelectStmt): boolean {
   return found;
 }
 
-/** `INSERT ...` that also writes what it inserted into the archive. */
-const kept = (sql: string, archive: RelationName | null): string =>
-  archive === null
-    ? sql
-    : `WITH pgshift_inserted AS (${sql} RETURNING *) INSERT INTO ${relation(archive)} SELECT * FROM pgshift_inserted`;
+/** `INSERT ...` that also writes what it inserted into the archive. By name: other statements of the plan may add columns. */
+function kept(ctx: PlanContext, sql: string, table: Table, archive: RelationName | null): string {
+  if (archive === null) return sql;
+  const columns = identList(rowColumns(ctx, table).map((c) => c.name));
+  return `WITH pgshift_inserted AS (${sql} RETURNING ${columns}) INSERT INTO ${relation(archive)} (${columns}) SELECT * FROM pgshift_inserted`;
+}
 
 function insertSql(statement: InsertStmt, table: Table, select: SelectStmt | null): string {
   const { returningClause: _r, ...rest } = statement;
@@ -163,7 +165,7 @@ function addBatches(
       target: bareName(table),
       source: bareName(source.table),
       key: batchKey(source.table),
-      statement: kept(sql, archive),
+      statement: kept(ctx, sql, table, archive),
       alias: source.alias,
     },
     ...back(ctx, table, archive),
@@ -180,7 +182,9 @@ function addWhole(ctx: PlanContext, table: Table, statement: InsertStmt, archive
     phase: 'backfill',
     action: 'insert_rows',
     title: `insert into ${shownRelation(table)} in one transaction`,
-    run: transaction([plain ? ctx.statement.text : kept(insertSql(statement, table, null), archive)], { long: true }),
+    run: transaction([plain ? ctx.statement.text : kept(ctx, insertSql(statement, table, null), table, archive)], {
+      long: true,
+    }),
     ...back(ctx, table, archive),
     locks: [plannedLock(table, 'ROW EXCLUSIVE', 'batch')],
     work: 'batches',

@@ -2,11 +2,10 @@
  * RENAME and SET SCHEMA: clients know one name, so the old ones fail from that moment. Refused with the alternative; under `allow` it is
  * one short transaction in contract, and the way back is the opposite rename.
  */
-import { kindOf, sqlOf, strings } from '../ast';
-import { as } from '../ast';
+import { as, kindOf, sameName, sqlOf, strings } from '../ast';
 import { brief, plannedLock, risk } from '../figures';
 import { shown, shownRelation } from '../../model/quote';
-import { lockTarget, transaction } from './shared';
+import { columnExists, constraintExists, lockTarget, not, relationExists, transaction } from './shared';
 import type { AlterObjectSchemaStmt, Node, RenameStmt } from 'libpg-query';
 import type { Table } from '../../model/catalog';
 import type { PlanContext } from '../context';
@@ -72,10 +71,20 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
   const isNew = table !== null && ctx.overlay.isNew(table);
   const from = oldName(statement);
   const to = statement.newname ?? '';
+  if (table && !nameIsFree(ctx, type, table, from, to)) return;
   if (!quiet && !isNew && !refuseRename(ctx, type, from, to, table)) return;
-  addRename(ctx, `rename ${shown(from)} to ${shown(to)}`, { RenameStmt: inverse(statement) }, table, quiet, isNew);
+  // A name that an earlier statement frees is free after contract only: the new thing waits for it too.
+  const waits = type === 'OBJECT_TABLE' && table !== null && ctx.overlay.isGone({ schema: table.schema, name: to });
+  addRename(ctx, {
+    title: `rename ${shown(from)} to ${shown(to)}`,
+    back: { RenameStmt: inverse(statement) },
+    happened: table ? happened(type, table, from, to) : null,
+    table,
+    quiet,
+    early: quiet || (isNew && !waits),
+  });
   ctx.asked(`~ rename ${identity(type, from, table)} -> ${identity(type, to, table)}`);
-  if (table && !quiet && isNew) applyRename(ctx, table, statement);
+  if (table && !quiet && isNew && !waits) applyRename(ctx, table, statement);
   else if (table && type === 'OBJECT_TABLE')
     ctx.overlay.moved(table, { schema: table.schema, name: to }, ctx.statement.number);
   else if (table && type === 'OBJECT_COLUMN') ctx.overlay.dropColumn(table, from);
@@ -110,34 +119,87 @@ function refuseRename(ctx: PlanContext, type: string, from: string, to: string, 
   });
 }
 
-function addRename(
-  ctx: PlanContext,
-  title: string,
-  back: Node,
-  table: Table | null,
-  quiet: boolean,
-  isNew: boolean,
-): void {
+/** SQL: only the new name is there. Something else may have had it all the time: then the step never happened. */
+function happened(type: string, table: Table, from: string, to: string): string | null {
+  const only = (exists: (name: string) => string): string => `${exists(to)} AND ${not(exists(from))}`;
+  const relationNamed = (name: string): string => relationExists({ schema: table.schema, name });
+  if (type === 'OBJECT_COLUMN') return only((name) => columnExists(table, name));
+  if (type === 'OBJECT_TABCONSTRAINT') return only((name) => constraintExists(table, name));
+  return type === 'OBJECT_TABLE' || type === 'OBJECT_INDEX' ? only(relationNamed) : null;
+}
+
+/** Indexes and constraints are renamed in expand: a name that is taken until contract, or a thing that is built later, is not there yet. */
+function nameIsFree(ctx: PlanContext, type: string, table: Table, from: string, to: string): boolean {
+  const target = { schema: table.schema, name: to };
+  const at = shownRelation(target);
+  const isRelation = type === 'OBJECT_TABLE' || type === 'OBJECT_INDEX';
+  const taken = isRelation
+    ? ctx.overlay.taken(target)
+    : type === 'OBJECT_COLUMN'
+      ? table.columns.some((c) => c.name === to)
+      : type === 'OBJECT_TABCONSTRAINT' && table.constraints.some((c) => c.name === to);
+  if (taken)
+    return ctx.refuse({
+      rule: 'name_in_use',
+      message: `${isRelation ? at : shown(to)} exists already`,
+      alternative: 'choose another name',
+      relation: shownRelation(table),
+    });
+  const made =
+    !ctx.overlay.isNew(table) &&
+    ((type === 'OBJECT_INDEX' &&
+      !ctx.catalog.tables.some((t) => sameName(t, table) && t.indexes.some((i) => i.name === from))) ||
+      (type === 'OBJECT_TABCONSTRAINT' &&
+        !ctx.catalog.tables.some((t) => sameName(t, table) && t.constraints.some((c) => c.name === from))));
+  if (made)
+    return ctx.refuse({
+      rule: 'separate_migration',
+      message: `${shown(from)} is made by this plan and is not there yet when names change`,
+      alternative: `make it under the name ${shown(to)}`,
+      relation: shownRelation(table),
+    });
+  if (type !== 'OBJECT_INDEX' || !ctx.overlay.isGone(target)) return true;
+  return ctx.refuse({
+    rule: 'separate_migration',
+    message: `${at} is dropped by an earlier statement, which is done in contract`,
+    alternative: `create the new index under the name ${shown(to)}: it gets it when the old one goes`,
+    relation: shownRelation(table),
+  });
+}
+
+interface Rename {
+  readonly title: string;
+  readonly back: Node;
+  /** null: not known, Postgres' own error says it. */
+  readonly happened: string | null;
+  readonly table: Table | null;
+  readonly quiet: boolean;
+  readonly early: boolean;
+}
+
+function addRename(ctx: PlanContext, { title, back, happened: condition, table, quiet, early }: Rename): void {
   const sql = sqlOf(back);
   const isTable =
     table !== null && (table.kind === 'table' || table.kind === 'partitioned') && ctx.overlay.at(table) !== null;
   const mode = quiet ? 'SHARE UPDATE EXCLUSIVE' : 'ACCESS EXCLUSIVE';
   ctx.add({
-    phase: isNew || quiet ? 'expand' : 'contract',
+    phase: early ? 'expand' : 'contract',
     action: 'rename',
     title,
-    run: transaction([ctx.statement.text], { lockFirst: isTable && !quiet && !isNew ? [lockTarget(table, mode)] : [] }),
+    run: transaction([ctx.statement.text], {
+      lockFirst: isTable && !early && !ctx.overlay.isNew(table) ? [lockTarget(table, mode)] : [],
+    }),
     // Where nothing has that name the step never happened, or is taken back already.
     undo: [
       transaction([
-        `DO $pgshift$BEGIN ${sql}; EXCEPTION WHEN undefined_table OR undefined_column OR undefined_object OR undefined_function OR invalid_schema_name OR invalid_parameter_value THEN NULL; END$pgshift$`,
+        `DO $pgshift$BEGIN IF ${condition ?? 'true'} THEN ${sql}; END IF; EXCEPTION WHEN undefined_table OR undefined_column OR undefined_object OR undefined_function OR invalid_schema_name OR invalid_parameter_value THEN NULL; END$pgshift$`,
       ]),
     ],
     wayBack: { statement: sql, lossless: true },
     locks: table ? [plannedLock(table, mode)] : [],
     work: 'metadata',
     estimate: brief(),
-    risk: risk({ downtime: quiet || isNew ? 'low' : 'high' }),
+    risk: risk({ downtime: early ? 'low' : 'high' }),
   });
 }
 
@@ -192,8 +254,15 @@ export function planSetSchema(ctx: PlanContext, statement: AlterObjectSchemaStmt
   const back: Node = {
     AlterObjectSchemaStmt: { ...statement, relation: { ...statement.relation, schemaname: next }, newschema: schema },
   };
-  addRename(ctx, `move ${shownRelation(table)} to schema ${shown(next)}`, back, table, false, isNew);
   const target = { schema: next, name: table.name };
+  addRename(ctx, {
+    title: `move ${shownRelation(table)} to schema ${shown(next)}`,
+    back,
+    happened: `${relationExists(target)} AND ${not(relationExists(table))}`,
+    table,
+    quiet: false,
+    early: isNew,
+  });
   if (isNew) {
     ctx.overlay.drop(table, `moved by statement ${ctx.statement.number}`);
     ctx.overlay.create({ ...table, ...target });

@@ -25,6 +25,7 @@ import {
   withRows,
 } from './shared';
 import type { Column, Table } from '../../model/catalog';
+import type { RelationName } from '../../model/steps';
 import type { PlanContext } from '../context';
 
 export interface NotNullOptions {
@@ -42,18 +43,22 @@ export function transformOf(
   table: Table,
   column: string,
 ): { up?: string | undefined; down?: string | undefined } | null {
-  const names = [
-    `${table.schema}.${table.name}.${column}`,
-    `${table.name}.${column}`,
-    `${shownRelation(table)}.${shown(column)}`,
-    `${shown(table.name)}.${shown(column)}`,
-  ];
-  for (const name of names) {
+  for (const name of transformNames(table, column)) {
     const found = ctx.plan.transforms[name];
-    if (found) return found;
+    if (!found) continue;
+    ctx.usedTransform(name);
+    return found;
   }
   return null;
 }
+
+/** Every way in which a plan may write the column. */
+export const transformNames = (table: RelationName, column: string): string[] => [
+  `${table.schema}.${table.name}.${column}`,
+  `${table.name}.${column}`,
+  `${shownRelation(table)}.${shown(column)}`,
+  `${shown(table.name)}.${shown(column)}`,
+];
 
 /** `up` as an expression over alias t. Throws SqlSyntax. */
 export function upExpression(ctx: PlanContext, table: Table, up: string): string {
