@@ -10,7 +10,7 @@ export const CHANNEL = 'pgshift_router';
 
 export type RouteKey = string | number | bigint | null | undefined;
 
-/** A canary's part of a route: who has gone over already, and who is on the way. Lies in `details.share`. */
+/** A canary's part of a route: who has gone over already, and who is on the way. Lies in `details.share`, but for `freshMs`. */
 export interface Share {
   /** The side that keys move to; `side` of the route is where the others are. */
   readonly to: string;
@@ -21,7 +21,7 @@ export interface Share {
   readonly moves: 'shadow-reads' | 'reads' | 'keys';
   /** While whole keys move: these wait. The share is where the step ends, `percent` where it began. */
   readonly moving: { readonly percent: number; readonly keys: readonly string[] } | null;
-  /** Reads may go over for so long, ms; the run that watches the lag keeps extending it. null = not measured: they stay. */
+  /** Reads may go over for so long, ms (column `fresh_until`); whoever watches the lag keeps extending it. null = not measured: they stay. */
   readonly freshMs: number | null;
 }
 
@@ -100,8 +100,8 @@ const percentOf = (json: unknown): number => {
   return percent >= 0 && percent <= 100 ? percent : 0;
 };
 
-/** `details.share` as somebody wrote it. What cannot be read is no share: everybody stays where the route says. */
-export function parseShare(json: unknown): Share | null {
+/** `details.share` as somebody wrote it, and what is left until `fresh_until`, ms. What cannot be read is no share: everybody stays where the route says. */
+export function parseShare(json: unknown, freshMs: number | null = null): Share | null {
   if (!isObject(json) || typeof json.to !== 'string' || typeof json.salt !== 'string') return null;
   const { moves, moving } = json;
   if (moves !== 'shadow-reads' && moves !== 'reads' && moves !== 'keys') return null;
@@ -112,6 +112,6 @@ export function parseShare(json: unknown): Share | null {
     keys: texts(json.keys),
     moves,
     moving: isObject(moving) ? { percent: percentOf(moving.percent), keys: texts(moving.keys) } : null,
-    freshMs: typeof json.freshMs === 'number' ? json.freshMs : null,
+    freshMs,
   };
 }

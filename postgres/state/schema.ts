@@ -4,6 +4,8 @@
  * section 6; `lanes` (checkpoints of batches) and the columns after `result` of `steps` (the fence) are the engine's own.
  */
 
+import { ROUTING } from './routing';
+
 export interface Upgrade {
   readonly version: number;
   readonly sql: string;
@@ -229,7 +231,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $health$
     FROM pgshift.quarantine
 $health$;`;
 
-export const UPGRADES: readonly Upgrade[] = [{ version: 1, sql: [TABLES, PROGRESS, HEALTH].join('\n') }];
+export const UPGRADES: readonly Upgrade[] = [
+  { version: 1, sql: [TABLES, PROGRESS, HEALTH].join('\n') },
+  { version: 2, sql: ROUTING },
+];
 
 /** What lets the triggers that keep a shadow in step work for every role: they look up functions in the schema. */
 export const COMMENT = 'pgshift: state of database changes. Remove with: pgshift uninstall';
