@@ -27,7 +27,7 @@ describe("PgBouncer's databases file", () => {
     expect(pointed(FILE)).toBe(
       FILE.replace(
         "host=10.0.0.1   port=5432 dbname=app pool_size=7 connect_query='select ''host=x'''",
-        "host=10.0.0.2 port=5433 dbname=app pool_size=7 connect_query='select ''host=x'''",
+        "host=10.0.0.2   port=5433 dbname=app pool_size=7 connect_query='select ''host=x'''",
       ),
     );
     expect(pointed(FILE, 'odd "name', { host: '::1', port: 5432, database: null })).toBe(

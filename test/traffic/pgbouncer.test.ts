@@ -192,12 +192,15 @@ describePgbouncer('pgbouncer', () => {
     const one = await pooler({
       settings: { pool_mode: 'session', query_wait_timeout: 5, so_reuseport: 1, server_login_retry: 15 },
     });
+    // What is said of Debian's version and of a standard setting is not what these are about.
     const checks = async (of: TrafficAdapter) =>
-      (await of.check(call())).map(({ check, level }) => `${check} ${level}`).sort();
+      (await of.check(call()))
+        .map(({ check, level }) => `${check} ${level}`)
+        .filter((found) => !/prepared_statements|server_login_retry/.test(found))
+        .sort();
     expect(await checks(adapter([one]))).toEqual([
       'pgbouncer.pool_mode warning',
       'pgbouncer.query_wait_timeout error',
-      'pgbouncer.server_login_retry info',
       'pgbouncer.so_reuseport error',
     ]);
     const plain = await pooler();
@@ -207,8 +210,11 @@ describePgbouncer('pgbouncer', () => {
     );
     expect(await checks(adapter([plain], { admin: ['nowhere'] }))).toEqual(['pgbouncer.console error']);
     expect(await checks(adapter([plain], { databasesFile: '/nowhere/databases.ini' }))).toContain('pgbouncer.file error');
-    const [major = 0, minor = 0] = ((await plain.console('SHOW VERSION'))[0]?.version ?? '').match(/\d+/g)?.map(Number) ?? [];
-    if (major === 1 && minor < 21) expect(await checks(adapter([plain]))).toContain('pgbouncer.prepared_statements warning');
+    const all = await adapter([plain]).check(call());
+    expect(all.map(({ check }) => check)).toContain('pgbouncer.server_login_retry');
+    const [major = 0, minor = 0] =
+      ((await plain.console('SHOW VERSION'))[0]?.version ?? '').match(/\d+/g)?.map(Number) ?? [];
+    expect(all.some(({ check }) => check === 'pgbouncer.prepared_statements')).toBe(major === 1 && minor < 21);
   });
 
   test('does not send clients where no connection is taken, nor believe a file that is not read', async () => {

@@ -12,6 +12,8 @@ import { failed } from '../deadline';
 export type ConsoleRow = Readonly<Record<string, string | null>>;
 
 const CONNECT_MS = 2_000;
+/** Everything as it is printed: which columns are numbers differs between versions. */
+const TEXT = { getTypeParser: () => (value: string) => value };
 const STOPPED = Symbol('stopped');
 
 export class Console {
@@ -65,6 +67,7 @@ export class Console {
       connectionString: connectionString(this.target),
       connectionTimeoutMillis: Math.max(1, Math.min(CONNECT_MS, deadline.leftMs)),
       stream: () => socket,
+      types: TEXT,
     });
     const line = { client, socket };
     const lost = (): void => {
