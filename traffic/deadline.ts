@@ -53,8 +53,7 @@ export class Deadline {
 }
 
 /** What is taken back must be taken back also when the caller gave up or the time is over. */
-export const grace = (ms: number): Deadline =>
-  new Deadline({ deadlineMs: ms, signal: new AbortController().signal });
+export const grace = (ms: number): Deadline => new Deadline({ deadlineMs: ms, signal: new AbortController().signal });
 
 export const failed = (adapter: string, what: string, hint?: string): Problem =>
   new Problem('TrafficFailed', `${adapter}: ${what}`, { details: { adapter }, ...(hint ? { hint } : {}) });

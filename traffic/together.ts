@@ -52,8 +52,7 @@ export function together(adapters: readonly TrafficAdapter[]): Together {
 
   return {
     name,
-    check: async (call) =>
-      (await Promise.all(adapters.map((one, index) => one.check(own(call, index))))).flat(),
+    check: async (call) => (await Promise.all(adapters.map((one, index) => one.check(own(call, index))))).flat(),
     async status(call) {
       const done = await tried((one, mine) => one.status(mine), call);
       return whole(done.map((one) => (one.status === 'fulfilled' ? one.value : null)));

@@ -128,4 +128,4 @@ export async function startPgbouncer(options: PgbouncerOptions): Promise<Pgbounc
 }
 
 export const pgbouncerVersion = (): string =>
-  PROGRAM ? execFileSync(PROGRAM, ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? '' : 'none';
+  PROGRAM ? (execFileSync(PROGRAM, ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? '') : 'none';

@@ -57,12 +57,19 @@ describe('a command', () => {
     for (let again = 0; again < 2; again++) expect(await traffic.pause(call())).toMatchObject({ drained: true });
     expect(await traffic.point('green', call())).toMatchObject({ target: 'green', paused: true });
     expect(await traffic.resume(call())).toMatchObject({ target: 'green', paused: false });
-    expect(await traffic.undo('blue', call())).toEqual({ target: 'blue', paused: false, drained: false, because: null });
+    expect(await traffic.undo('blue', call())).toEqual({
+      target: 'blue',
+      paused: false,
+      drained: false,
+      because: null,
+    });
     const pauses = log().filter((line) => line.startsWith('pause'));
     expect(pauses.map((line) => line.replace(/deadline=.*/, ''))).toEqual(
       Array(2).fill('pause side= key=w/r/switch/pause secret= '),
     );
-    expect(log().find((line) => line.startsWith('point'))).toMatch(/side=green key=w\/r\/switch\/point\/green secret= deadline=\d+$/);
+    expect(log().find((line) => line.startsWith('point'))).toMatch(
+      /side=green key=w\/r\/switch\/point\/green secret= deadline=\d+$/,
+    );
   });
 
   test.each([
@@ -145,7 +152,12 @@ describe('an HTTP hook', () => {
     answer = (_, response) => response.end('{"target": "green", "paused": true, "drained": true}');
     expect(await hook().point('green', call())).toMatchObject({ target: 'green' });
     expect(seen.at(-1)).toMatchObject({
-      body: { action: 'point', side: 'green', idempotencyKey: 'w/r/switch/point/green', deadlineMs: expect.any(Number) },
+      body: {
+        action: 'point',
+        side: 'green',
+        idempotencyKey: 'w/r/switch/point/green',
+        deadlineMs: expect.any(Number),
+      },
       headers: { authorization: 'Bearer secret', 'idempotency-key': 'w/r/switch/point/green' },
     });
   });
@@ -154,7 +166,11 @@ describe('an HTTP hook', () => {
     ['an error', (_: IncomingMessage, response: ServerResponse) => response.writeHead(503).end('secret'), /HTTP 503/],
     ['nothing', () => undefined, /in time/],
     ['too much', (_: IncomingMessage, r: ServerResponse) => r.end('x'.repeat(1_000_000)), /64 kB/],
-    ['a redirect', (_: IncomingMessage, r: ServerResponse) => r.writeHead(302, { location: url }).end(), /was not answered/],
+    [
+      'a redirect',
+      (_: IncomingMessage, r: ServerResponse) => r.writeHead(302, { location: url }).end(),
+      /was not answered/,
+    ],
     ['rubbish', (_: IncomingMessage, r: ServerResponse) => r.end('<html>secret'), /did not answer/],
   ])('%s is no answer', async (_, reply, message) => {
     answer = reply;

@@ -1,11 +1,25 @@
-import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, lstatSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  lstatSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { findDatabase, leadsTo, parseSettings, pointLine, replaceFile } from '../../traffic/pgbouncer/databasesFile';
 
 const GREEN = { host: '10.0.0.2', port: 5433, database: 'app' };
-const pointed = (text: string, database = 'app', to: typeof GREEN | (Omit<typeof GREEN, 'database'> & { database: null }) = GREEN) => {
+const pointed = (
+  text: string,
+  database = 'app',
+  to: typeof GREEN | (Omit<typeof GREEN, 'database'> & { database: null }) = GREEN,
+) => {
   const line = findDatabase(text, database);
   return typeof line === 'string' ? line : pointLine(text, line, database, to);
 };
@@ -44,7 +58,9 @@ describe("PgBouncer's databases file", () => {
 
   test('adds what was left to a default', () => {
     expect(pointed('[databases]\napp =\n')).toBe('[databases]\napp =host=10.0.0.2 port=5433\n');
-    expect(pointed('[databases]\nshop = host=a', 'shop')).toBe('[databases]\nshop = host=10.0.0.2 port=5433 dbname=app');
+    expect(pointed('[databases]\nshop = host=a', 'shop')).toBe(
+      '[databases]\nshop = host=10.0.0.2 port=5433 dbname=app',
+    );
   });
 
   test.each([
@@ -57,10 +73,15 @@ describe("PgBouncer's databases file", () => {
   ])('%s: %j', (expected, text) => expect(findDatabase(text, 'app')).toBe(expected));
 
   test('whatever the settings are: it leads where it should, and the others stay', () => {
-    const value = fc.string({ unit: fc.constantFrom(...'ab1 =\'"/.;#-host=port=dbname=') }).filter((v) => !/[\r\n]/.test(v));
-    const settings = fc.array(fc.tuple(fc.constantFrom('host', 'port', 'dbname', 'pool_size', 'connect_query'), value), {
-      maxLength: 6,
-    });
+    const value = fc
+      .string({ unit: fc.constantFrom(...'ab1 =\'"/.;#-host=port=dbname=') })
+      .filter((v) => !/[\r\n]/.test(v));
+    const settings = fc.array(
+      fc.tuple(fc.constantFrom('host', 'port', 'dbname', 'pool_size', 'connect_query'), value),
+      {
+        maxLength: 6,
+      },
+    );
     fc.assert(
       fc.property(settings, (list) => {
         const line = list.map(([key, v]) => `${key}='${v.replaceAll("'", "''")}'`).join(' ');

@@ -41,7 +41,8 @@ describe('HAProxy versions', () => {
   let proxy: Haproxy;
   const adapters: TrafficAdapter[] = [];
   const clients = new Set<Client>();
-  const SETUP = 'CREATE TABLE writes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, client int NOT NULL, n int NOT NULL)';
+  const SETUP =
+    'CREATE TABLE writes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, client int NOT NULL, n int NOT NULL)';
 
   const place = (one: FreshDatabase): string => new URL(one.url).host;
   beforeEach(async () => {

@@ -60,7 +60,8 @@ describePgbouncer('pgbouncer', () => {
       }),
       {
         sides: { blue: target('blue', blue.url), green: target('green', green.url) },
-        connection: (name) => poolers.find((one) => one.admin.name === name)?.admin ?? target(name, 'postgresql://127.0.0.1:1/pgbouncer'),
+        connection: (name) =>
+          poolers.find((one) => one.admin.name === name)?.admin ?? target(name, 'postgresql://127.0.0.1:1/pgbouncer'),
         log: () => undefined,
       },
     );
@@ -112,9 +113,11 @@ describePgbouncer('pgbouncer', () => {
     const one = await pooler();
     const traffic = adapter([one]);
     for (let i = 0; i < 2; i++) expect(await traffic.pause(call())).toMatchObject({ target: 'blue', drained: true });
-    for (let i = 0; i < 2; i++) expect(await traffic.point('green', call())).toMatchObject({ target: 'green', drained: true });
+    for (let i = 0; i < 2; i++)
+      expect(await traffic.point('green', call())).toMatchObject({ target: 'green', drained: true });
     for (let i = 0; i < 2; i++) expect(await traffic.resume(call())).toMatchObject({ target: 'green', paused: false });
-    for (let i = 0; i < 2; i++) expect(await traffic.undo('blue', call())).toMatchObject({ target: 'blue', paused: false });
+    for (let i = 0; i < 2; i++)
+      expect(await traffic.undo('blue', call())).toMatchObject({ target: 'blue', paused: false });
     await traffic.pause(call());
     expect(await traffic.undo('blue', call())).toMatchObject({ target: 'blue', paused: false });
     expect(await traffic.point('green', call())).toMatchObject({ target: 'green', paused: true });
@@ -204,12 +207,17 @@ describePgbouncer('pgbouncer', () => {
       'pgbouncer.so_reuseport error',
     ]);
     const plain = await pooler();
-    expect(await checks(adapter([plain], { database: 'none' }))).toEqual(['pgbouncer.database error', 'pgbouncer.file error']);
+    expect(await checks(adapter([plain], { database: 'none' }))).toEqual([
+      'pgbouncer.database error',
+      'pgbouncer.file error',
+    ]);
     expect(await checks(adapter([plain], { servers: { blue: 'a:1', green: 'b:2' } }))).toEqual(
       expect.arrayContaining(['pgbouncer.file error', 'pgbouncer.target error']),
     );
     expect(await checks(adapter([plain], { admin: ['nowhere'] }))).toEqual(['pgbouncer.console error']);
-    expect(await checks(adapter([plain], { databasesFile: '/nowhere/databases.ini' }))).toContain('pgbouncer.file error');
+    expect(await checks(adapter([plain], { databasesFile: '/nowhere/databases.ini' }))).toContain(
+      'pgbouncer.file error',
+    );
     const all = await adapter([plain]).check(call());
     expect(all.map(({ check }) => check)).toContain('pgbouncer.server_login_retry');
     const [major = 0, minor = 0] =

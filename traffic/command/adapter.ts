@@ -39,7 +39,8 @@ export function commandTraffic(plan: CommandAdapterPlan, deps: Pick<TrafficDeps,
   const drained = async (first: Answer, key: string, deadline: Deadline): Promise<TrafficState> => {
     let answer = first;
     while (!(answer.paused && answer.drained)) {
-      if (deadline.leftMs <= POLL_MS) throw overran(name, answer.paused ? 'work is still under way' : 'it is not paused');
+      if (deadline.leftMs <= POLL_MS)
+        throw overran(name, answer.paused ? 'work is still under way' : 'it is not paused');
       await deadline.wait(POLL_MS);
       answer = await ask('status', null, key, deadline);
     }
@@ -74,7 +75,8 @@ export function commandTraffic(plan: CommandAdapterPlan, deps: Pick<TrafficDeps,
       try {
         return await drained(await ask('pause', null, key, deadline), key, deadline);
       } catch (error) {
-        const back = target === null ? ask('resume', null, key, grace(UNDO_MS)) : ask('undo', target, key, grace(UNDO_MS));
+        const back =
+          target === null ? ask('resume', null, key, grace(UNDO_MS)) : ask('undo', target, key, grace(UNDO_MS));
         await back.catch(() => undefined);
         throw error;
       }

@@ -26,6 +26,8 @@ export interface Answer {
 
 const MAX_ANSWER = 64 * 1024;
 const KILL_AFTER_MS = 1_000;
+/** What was printed last is read within this after the end. */
+const PIPE_MS = 250;
 
 /** Exactly what the contract says, at the end of what was printed. @throws Problem TrafficFailed. */
 export function parseAnswer(text: string, name: string): Answer {
@@ -76,8 +78,9 @@ export async function runCommand(
   });
   const ended = new Promise<number | NodeJS.Signals>((resolve, reject) => {
     child.once('error', reject);
-    // Not `close`: a grandchild that keeps the pipe open must not keep us.
-    child.once('exit', (code, signal) => setImmediate(() => resolve(code ?? signal ?? 1)));
+    child.once('close', (code, signal) => resolve(code ?? signal ?? 1));
+    // A grandchild that keeps the pipe open must not keep us.
+    child.once('exit', (code, signal) => setTimeout(() => resolve(code ?? signal ?? 1), PIPE_MS).unref());
   });
   const stop = (signal: NodeJS.Signals): void => {
     try {
@@ -139,7 +142,10 @@ export async function callUrl(
     text = await firstOf(response);
   } catch {
     deadline.signal.throwIfAborted();
-    throw failed(name, deadline.isOver ? `${asked.action} was not answered in time` : `${asked.action} was not answered`);
+    throw failed(
+      name,
+      deadline.isOver ? `${asked.action} was not answered in time` : `${asked.action} was not answered`,
+    );
   }
   if (status < 200 || status > 299) throw failed(name, `${asked.action} was answered with HTTP ${status}`);
   if (text.length > MAX_ANSWER) throw failed(name, `${asked.action} was answered with more than 64 kB`);

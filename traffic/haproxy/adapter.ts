@@ -59,7 +59,7 @@ export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps,
     };
     const servers = { blue: of('blue'), green: of('green') };
     const serving = oneServer
-      ? await Promise.all(SIDES.map(async (side) => (await isAt(servers[side], side) ? side : null)))
+      ? await Promise.all(SIDES.map(async (side) => ((await isAt(servers[side], side)) ? side : null)))
       : SIDES.map((side) => (servers[side].maint ? null : side));
     const there = serving.filter((side) => side !== null);
     const target = there.length === 1 ? (there[0] ?? null) : null;
@@ -227,7 +227,12 @@ export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps,
         add('runtime', 'error', (error as Error).message, 'check the stats socket, and its level (admin)');
       }
     }
-    add('reload', 'info', 'a reload of HAProxy forgets where clients were sent', 'change its file too after the switch');
+    add(
+      'reload',
+      'info',
+      'a reload of HAProxy forgets where clients were sent',
+      'change its file too after the switch',
+    );
     return found;
   }
 }

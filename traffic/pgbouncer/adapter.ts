@@ -157,7 +157,8 @@ export function pgbouncerTraffic(
     if ((await seeOne(console, deadline)).target === side) return;
     await console.rows('RELOAD', deadline);
     const there = await deadline.poll(async () => ((await seeOne(console, deadline)).target === side ? true : null));
-    if (!there) throw failed(name, `${console.name} does not lead to ${side} after RELOAD; does it read databasesFile?`);
+    if (!there)
+      throw failed(name, `${console.name} does not lead to ${side} after RELOAD; does it read databasesFile?`);
     // Whatever was still open to the old side is gone when this answers.
     await console.rows(`WAIT_CLOSE ${database}`, deadline);
   };

@@ -13,12 +13,12 @@ import { DEFAULT_LASTS_MS } from '../types';
 import type { Console, ConsoleRow } from './console';
 import { findDatabase, leadsTo, readDatabases } from './databasesFile';
 
-const finding = (
-  check: string,
-  level: TrafficFinding['level'],
-  message: string,
-  remedy: string,
-): TrafficFinding => ({ check: `pgbouncer.${check}`, level, message, remedy });
+const finding = (check: string, level: TrafficFinding['level'], message: string, remedy: string): TrafficFinding => ({
+  check: `pgbouncer.${check}`,
+  level,
+  message,
+  remedy,
+});
 
 export async function checkPgbouncers(
   plan: PgbouncerAdapterPlan,
@@ -134,8 +134,7 @@ function checkConfig(
   const needed = (2 * (call.lastsMs ?? DEFAULT_LASTS_MS)) / 1_000;
   for (const key of ['query_wait_timeout', 'client_login_timeout']) {
     const value = seconds(key);
-    if (value === null)
-      found.push(finding(key, 'error', `${name}: ${key} cannot be read`, 'update PgBouncer'));
+    if (value === null) found.push(finding(key, 'error', `${name}: ${key} cannot be read`, 'update PgBouncer'));
     else if (value !== 0 && value < needed)
       found.push(
         finding(

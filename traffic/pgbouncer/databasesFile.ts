@@ -66,8 +66,7 @@ export function leadsTo(line: DatabaseLine, database: string): { host: string; p
   return { host: get('host') ?? '', port: Number(get('port') ?? 5432), database: get('dbname') ?? database };
 }
 
-const quoted = (value: string): string =>
-  /^[^\s'=]+$/.test(value) ? value : `'${value.replaceAll("'", "''")}'`;
+const quoted = (value: string): string => (/^[^\s'=]+$/.test(value) ? value : `'${value.replaceAll("'", "''")}'`);
 
 /** The text with the line leading elsewhere. What leads there already is not touched. */
 export function pointLine(text: string, line: DatabaseLine, database: string, to: ServerAddress): string {

@@ -15,9 +15,9 @@ import { RouteRows } from './rows';
 const DEAD_MS = 10_000;
 const DEAD_WITHOUT_SESSION_MS = 4_500;
 const UNDO_MS = 5_000;
+const HEARD_MS = 250;
 
-const isAlive = ({ ageMs, connected }: RouterRow): boolean =>
-  ageMs < (connected ? DEAD_MS : DEAD_WITHOUT_SESSION_MS);
+const isAlive = ({ ageMs, connected }: RouterRow): boolean => ageMs < (connected ? DEAD_MS : DEAD_WITHOUT_SESSION_MS);
 
 export function routerTraffic(plan: RouterAdapterPlan, deps: Pick<TrafficDeps, 'sides'>): TrafficAdapter {
   const name = `router ${plan.route}`;
@@ -114,7 +114,14 @@ export function routerTraffic(plan: RouterAdapterPlan, deps: Pick<TrafficDeps, '
       // The other one may be dead: that is what a switch may be for.
       const { row } = await write(deadline, call, [side], () => ({ ...lasts(call), side: plan.sides[side] }));
       if (sideOf(row) !== side) throw failed(name, 'the route was written by somebody else');
-      return look(deadline);
+      // A moment for the acknowledgements, no more: clients wait meanwhile, and who is late finds the way by the epoch.
+      let state = await look(deadline);
+      const soon = performance.now() + HEARD_MS;
+      while (!state.drained && performance.now() < soon && !deadline.isOver) {
+        await deadline.wait(10);
+        state = await look(deadline);
+      }
+      return state;
     },
     async resume(call) {
       const deadline = new Deadline(call);
@@ -131,4 +138,3 @@ export function routerTraffic(plan: RouterAdapterPlan, deps: Pick<TrafficDeps, '
     close: () => rows.close(),
   };
 }
-

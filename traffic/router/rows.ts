@@ -70,12 +70,19 @@ export class RouteRows {
    * Changes the route. Whoever must be reached and cannot be makes it fail before anything is written.
    * @throws Problem FenceBroken (an attempt after this one has written), TrafficFailed.
    */
-  async change(change: Change, mustReach: readonly Side[], token: number | null, deadline: Deadline): Promise<RouteTruth> {
+  async change(
+    change: Change,
+    mustReach: readonly Side[],
+    token: number | null,
+    deadline: Deadline,
+  ): Promise<RouteTruth> {
     const sessions = await this.#open(deadline);
     const missing = mustReach.filter((side) => !sessions.has(side));
     if (missing.length > 0 || sessions.size === 0)
       throw failed(`router ${this.route}`, `the database of ${missing.join(' and ') || 'both sides'} does not answer`);
-    const open = SIDES.filter((side) => sessions.has(side)).map((side) => [side, sessions.get(side) as Session] as const);
+    const open = SIDES.filter((side) => sessions.has(side)).map(
+      (side) => [side, sessions.get(side) as Session] as const,
+    );
     try {
       const rows: RouteRow[] = [];
       // One order for everybody: two writers wait for each other at the first row, never crosswise.
@@ -98,8 +105,7 @@ export class RouteRows {
   #next(rows: readonly RouteRow[], change: Change, given: number | null): RouteRow {
     const highest = Math.max(...rows.map((row) => row.token));
     const token = given ?? highest;
-    if (highest > token)
-      throw new Problem('FenceBroken', `router ${this.route}: a later attempt moves this route`);
+    if (highest > token) throw new Problem('FenceBroken', `router ${this.route}: a later attempt moves this route`);
     const before = truth(rows) ?? this.#unwritten();
     const wanted = change(before);
     const same =
