@@ -90,9 +90,9 @@ export class Follower extends EventEmitter {
     return this.#ready;
   }
 
-  /** Asks all databases now; true when one answered. */
-  async ask(): Promise<boolean> {
-    return (await Promise.all(this.#watches.map((watch) => watch.ask()))).some(Boolean);
+  /** Asks all databases now; settles when all answered, or one did and the others take too long. */
+  async ask(): Promise<void> {
+    await enough(this.#watches.map((watch) => watch.ask()));
   }
 
   /** Tells every database where this router stands. */
@@ -130,14 +130,7 @@ export class Follower extends EventEmitter {
   }
 
   async #start(): Promise<void> {
-    const asked = this.#watches.map((watch) => watch.ask());
-    const all = Promise.all(asked);
-    let timer: NodeJS.Timeout | undefined;
-    const settled = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, SETTLE_MS);
-    });
-    await Promise.race([all, settled]);
-    clearTimeout(timer);
+    await this.ask();
     this.#settle();
   }
 
@@ -185,6 +178,15 @@ export class Follower extends EventEmitter {
       hint: 'the switch takes longer than the pool waits (waitMs); look at pgshift status',
     });
   }
+}
+
+async function enough(asked: readonly Promise<boolean>[]): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, SETTLE_MS);
+  });
+  await Promise.race([Promise.all(asked), late]);
+  clearTimeout(timer);
 }
 
 export const closedProblem = (route: string): Problem =>

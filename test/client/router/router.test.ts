@@ -286,6 +286,20 @@ describe('router', () => {
     await admin.drop();
   });
 
+  test('a change of share reaches 20 routers in under a second', async () => {
+    await both('blue', 1);
+    const flag = `INSERT INTO pgshift.feature_flags (name, enabled, rollout_percentage) VALUES ('f', true, $1)
+      ON CONFLICT (name) DO UPDATE SET rollout_percentage = excluded.rollout_percentage`;
+    await blue.query(flag, [0]);
+    const many = Array.from({ length: 20 }, () => router({ pollMs: 60_000 }));
+    await Promise.all(many.map((one) => one.ready()));
+    expect(many.map((one) => one.flag('f', 'a'))).toEqual(Array(20).fill(false));
+    const from = performance.now();
+    await blue.query(flag, [100]);
+    await until(async () => many.every((one) => one.flag('f', 'a')));
+    expect(performance.now() - from).toBeLessThan(1_000);
+  });
+
   test('a key has its home; only keys that are being moved wait; reads may go over', async () => {
     await both('blue', 1);
     const app = router({ pollMs: 100 });
