@@ -95,5 +95,14 @@ export default tseslint.config(
     ]),
   },
   { files: ['activities/**/*.ts', 'worker/**/*.ts'], rules: restrict([noClient]) },
+  {
+    files: ['client/router/**/*.ts'],
+    rules: restrict([
+      {
+        regex: '^\\.\\./(?!\\.\\./plan/model/)|^@temporalio/|^libpg-query$|^pino$',
+        message: 'the router library lives in applications: of ours it imports plan/model alone',
+      },
+    ]),
+  },
   { files: ['test/**/*.ts', 'bench/**/*.ts'], rules: { '@typescript-eslint/no-non-null-assertion': 'off' } },
 );

@@ -116,7 +116,8 @@ export async function uninstall(session: Session): Promise<void> {
     const foreign = await session.rows<{ name: string }>(
       `SELECT DISTINCT t.tgrelid::regclass::text AS name FROM pg_catalog.pg_trigger AS t
          JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'pgshift' AND NOT t.tgisinternal`,
+        JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+        WHERE n.nspname = 'pgshift' AND c.relnamespace <> n.oid AND NOT t.tgisinternal`,
     );
     if (foreign.length > 0)
       throw new Problem('NotNow', `triggers of pgshift stand on ${foreign.map(({ name }) => name).join(', ')}`);

@@ -5,6 +5,7 @@
  */
 
 import { COPY } from './copySchema';
+import { ROUTING } from './routing';
 
 export interface Upgrade {
   readonly version: number;
@@ -234,6 +235,7 @@ $health$;`;
 export const UPGRADES: readonly Upgrade[] = [
   { version: 1, sql: [TABLES, PROGRESS, HEALTH].join('\n') },
   { version: 2, sql: COPY },
+  { version: 3, sql: ROUTING },
 ];
 
 /** What lets the triggers that keep a shadow in step work for every role: they look up functions in the schema. */

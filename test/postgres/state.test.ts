@@ -8,6 +8,7 @@ import {
 } from '../../postgres/state/migrations';
 import { install, installedVersion, uninstall } from '../../postgres/state/install';
 import { releaseLease, takeLease, writeAudit, writeLog } from '../../postgres/state/journal';
+import { UPGRADES } from '../../postgres/state/schema';
 import type { Session } from '../../postgres/session';
 import { openSession } from '../../postgres/session';
 import { target } from '../../postgres/types';
@@ -42,7 +43,7 @@ describeVersions('schema pgshift', (version) => {
     const others = await Promise.all([1, 2, 3].map(() => openSession(target('app', db.url), { purpose: 'test' })));
     await Promise.all([session, ...others].map((one) => install(one)));
     await install(session);
-    expect(await installedVersion(session)).toBe(2);
+    expect(await installedVersion(session)).toBe(UPGRADES.length);
     const tables = await db.query<{ name: string }>(
       `SELECT relname AS name FROM pg_class WHERE relnamespace = 'pgshift'::regnamespace AND relkind IN ('r', 'v') ORDER BY 1`,
     );
@@ -63,6 +64,7 @@ describeVersions('schema pgshift', (version) => {
         'migrations',
         'plans',
         'quarantine',
+        'routers',
         'routes',
         'steps',
       ]),
