@@ -25,7 +25,16 @@ import { findPostgresBin, findTemporalCli } from '../../worker/embedded/tools';
 const RECORDS = join(tmpdir(), 'pgshift-test-runs');
 const DEBIAN_15 = '/usr/lib/postgresql/15/bin';
 /** Tests kill processes, never machines: nothing needs the disk to be safe. */
-const FAST = { fsync: 'off', full_page_writes: 'off', max_wal_size: '4GB', log_min_messages: 'warning' };
+const FAST = {
+  fsync: 'off',
+  full_page_writes: 'off',
+  max_wal_size: '4GB',
+  log_min_messages: 'warning',
+  // Subscriptions of several tests at once, on one server.
+  max_worker_processes: '32',
+  max_logical_replication_workers: '16',
+  wal_retrieve_retry_interval: '200ms',
+};
 
 interface RunRecord {
   readonly owner: ProcessMark;
