@@ -20,6 +20,9 @@ export const CRASH_POINTS = {
   'undo.before': 'nothing undone; the next attempt undoes',
   'undo.after': 'undone and recorded; the next attempt finds it so',
   'finish.before': 'everything done but the final status; written by the next attempt',
+  'wayback.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',
+  'wayback.slot': 'a slot that nobody consumes yet; found and kept by the next attempt, or dropped',
+  'direction.unsubscribed': 'slot and publication are left on the other end; dropped by the next attempt',
   'fence.revoked':
     'CONNECT is taken and recorded, the wall is not up; the side still takes writes; gone on with, or given back',
   'fence.walled':
