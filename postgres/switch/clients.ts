@@ -25,8 +25,11 @@ export const clientsOf = (session: Session): Promise<Client[]> =>
             (extract(epoch FROM clock_timestamp() - a.xact_start) * 1000)::float8 AS "transactionMs", a.backend_xid IS NOT NULL AS writing
        FROM pg_catalog.pg_stat_activity AS a
       WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
-        AND coalesce(a.backend_type, 'client backend') = 'client backend'
-        AND NOT (a.usename = current_user AND a.application_name LIKE 'pgshift/%')
+        -- Without pg_read_all_stats other people's sessions show no type: what replicates is known by other means.
+        AND coalesce(a.backend_type, 'client backend') = 'client backend' AND a.usename IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_replication AS r WHERE r.pid = a.pid)
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_subscription AS u WHERE u.pid = a.pid)
+        AND NOT coalesce(a.usename = current_user AND a.application_name LIKE 'pgshift/%', false)
       ORDER BY a.pid`,
   );
 

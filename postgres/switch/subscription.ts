@@ -169,10 +169,11 @@ export async function disableSubscription(session: Session, name: string, deadli
   const state = await subscriptionState(session, name);
   if (state === null) return;
   if (state.enabled) await session.run(`ALTER SUBSCRIPTION ${ident(name)} DISABLE`);
-  for (const until = performance.now() + deadlineMs; ;) {
+  for (const began = performance.now(); ;) {
     if (!(await subscriptionState(session, name))?.running) return;
-    if (performance.now() > until)
-      throw new Problem('Timeout', `${session.name}: the apply worker of ${name} does not end`);
+    const spent = performance.now() - began;
+    if (spent > PATIENCE_MS) await endWorkers(session, name);
+    if (spent > deadlineMs) throw new Problem('Timeout', `${session.name}: the apply worker of ${name} does not end`);
     await sleep(POLL_MS);
   }
 }
