@@ -114,7 +114,6 @@ describe('usage', () => {
   test.each([
     ['verify', ['verify', 'a.yaml', '--local']],
     ['rehearse', ['rehearse', 'a.yaml', '--scratch', 's']],
-    ['fence', ['fence', 'status', '--blue', 'a', '--green', 'b']],
     ['server', ['server']],
   ])('%s is refused: NotYet', async (_name, args) => {
     const result = await runCli([...args, '--json']);
