@@ -7,6 +7,7 @@
  * So both the lift and the way back are decided by ONE row, TO's; each write names the epoch it saw, and whoever comes second finds no row.
  */
 import { Problem } from '../../plan/model/errors';
+import { crashPoint } from '../crashPoints';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import type { Both } from './pair';
@@ -196,6 +197,7 @@ export async function arm(both: Both, id: string, from: Side): Promise<number> {
   const attempt: Attempt = { from, to, epoch };
   const patch = { attempt, position: null };
   await durably(both[to], () => updateGuard(both[to], rows[to], { epoch, patch }));
+  crashPoint('switch.armed');
   await durably(both[from], () => updateGuard(both[from], rows[from], { epoch, patch }));
   return epoch;
 }
@@ -219,10 +221,12 @@ export async function lift(
   const source = await must(both[from], id);
   if (source.writable || source.epoch !== epoch || source.details.position?.epoch !== epoch)
     throw new Problem('FenceBroken', `${both[from].name}: ${from} is not fenced by this attempt; nothing was lifted`);
+  crashPoint('lift.before');
   await durably(both[to], async () => {
     await updateGuard(both[to], target, { writable: true, patch: { attempt: null } });
     await more(both[to]);
   });
+  crashPoint('lift.after');
   return 'lifted';
 }
 

@@ -112,6 +112,7 @@ export async function readyWayBack(both: Both, pair: Pair, direction: Direction)
     if (!at) throw new Problem('Bug', 'the server did not say where its WAL ends');
     await advanceSlot(publisher, names.slot, at.lsn);
     await activate(both, pair, direction);
+    crashPoint('wayback.ready');
   }
   return (await mustSlot(publisher, names.slot)).confirmed ?? '';
 }
