@@ -214,6 +214,18 @@ const COMMANDS: readonly Spec[] = [
     load: async () => (await import('./commands/worker.js')).worker,
   },
   {
+    usage: 'fence <action>',
+    about: 'status: which side of a switch takes writes; release: repair it. Both work with Temporal gone',
+    options: [
+      flag('--blue <name>', "blue's connection; may be left out when green's guard row names it"),
+      flag('--green <name>', "green's connection; may be left out when blue's guard row names it"),
+      choice('--side <side>', 'of release: the side to open; never one that would make two', ['blue', 'green']),
+      flag('--yes', 'of release: ask nothing'),
+    ],
+    example: 'pgshift fence status --blue app --green app_new',
+    load: async () => (await import('./commands/fence.js')).fence,
+  },
+  {
     usage: 'schema',
     about: 'print the JSON Schema of plan files (draft 2020-12)',
     example: 'pgshift schema > plan.schema.json',

@@ -29,6 +29,21 @@ export const CRASH_POINTS = {
   'undo.before': 'nothing undone; the next attempt undoes',
   'undo.after': 'undone and recorded; the next attempt finds it so',
   'finish.before': 'everything done but the final status; written by the next attempt',
+  'wayback.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',
+  'wayback.slot': 'a slot that nobody consumes yet; found and kept by the next attempt, or dropped',
+  'direction.unsubscribed': 'slot and publication are left on the other end; dropped by the next attempt',
+  'switch.armed': 'one row knows of the attempt, the side still takes writes; a new attempt takes a higher epoch',
+  'wayback.ready': 'both sides are fenced, the way back is on, nothing is lifted; gone on with, or taken back',
+  'lift.before': 'everything is ready, both sides are fenced; gone on with, or taken back',
+  'lift.after': 'the other side takes writes: the point of no return; the next attempt finds it lifted and goes on',
+  'fence.revoked':
+    'CONNECT is taken and recorded, the wall is not up; the side still takes writes; gone on with, or given back',
+  'fence.walled':
+    'the side is fenced, its position is not known; asked for again, or the wall is opened and taken down',
+  'unfence.disarmed':
+    'nobody can lift the other side any more, both are fenced; the side is opened by the next attempt',
+  'unfence.opened': 'the side takes writes; CONNECT and triggers are put back by the next attempt',
+  'unfence.granted': 'the side is as before but for triggers that let everything through; dropped by the next attempt',
 } as const;
 
 export type CrashPoint = keyof typeof CRASH_POINTS;

@@ -21,13 +21,6 @@ export const laterCommands = [
     load: later('rehearse', 'until then: pgshift start FILE --dry-run'),
   },
   {
-    usage: 'fence <action>',
-    about: 'look at and release the fence of a blue-green switch (not built yet)',
-    options: flags('--blue <name>', '--green <name>', '--side <name>', '--yes'),
-    example: 'pgshift fence status --blue app --green app_new',
-    load: later('fence', 'it comes with kind blue-green'),
-  },
-  {
     usage: 'server',
     about: 'the HTTP API (not built yet)',
     options: flags('--task-queue <name>'),

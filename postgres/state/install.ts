@@ -104,7 +104,7 @@ export async function uninstall(session: Session): Promise<void> {
   if ((await installedVersion(session)) === null) return;
   const open = await session.rows<{ name: string }>(
     `SELECT m.name FROM pgshift.migrations AS m WHERE m.status IN ('pending', 'running')
-      UNION SELECT l.holder FROM pgshift.leases AS l ORDER BY 1`,
+      UNION SELECT l.holder FROM pgshift.leases AS l UNION SELECT g.id FROM pgshift.guard AS g ORDER BY 1`,
   );
   if (open.length > 0)
     throw new Problem('NotNow', `open: ${open.map(({ name }) => name).join(', ')}`, {

@@ -113,7 +113,6 @@ describe('usage', () => {
 
   test.each([
     ['rehearse', ['rehearse', 'a.yaml', '--scratch', 's']],
-    ['fence', ['fence', 'status', '--blue', 'a', '--green', 'b']],
     ['server', ['server']],
   ])('%s is refused: NotYet', async (_name, args) => {
     const result = await runCli([...args, '--json']);

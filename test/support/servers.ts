@@ -31,6 +31,10 @@ const FAST = {
   max_wal_size: '4GB',
   log_min_messages: 'warning',
   wal_level: 'logical', // tests replicate between databases
+  // Subscriptions of several tests at once, on one server.
+  max_worker_processes: '32',
+  max_logical_replication_workers: '16',
+  wal_retrieve_retry_interval: '200ms',
 };
 
 interface RunRecord {
