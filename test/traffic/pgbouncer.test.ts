@@ -160,7 +160,12 @@ describePgbouncer('pgbouncer', () => {
     await sleep(300);
     await traffic.point('green', call());
     await traffic.resume(call());
+    const from = performance.now();
     expect(new Set(await Promise.all(arriving))).toEqual(new Set([green.name]));
+    // PgBouncer alone lets a pool that was cold wait for server_login_retry, 15 s; what was set for that is set back.
+    expect(performance.now() - from).toBeLessThan(3_000);
+    const config = await one.console('SHOW CONFIG');
+    expect(config.find(({ key }) => key === 'server_login_retry')?.value).toBe('15');
   });
 
   test('several PgBouncers move together; one that cannot be reached or is late lets all go on', async () => {

@@ -42,7 +42,12 @@ export function commandTraffic(plan: CommandAdapterPlan, deps: Pick<TrafficDeps,
       if (deadline.leftMs <= POLL_MS)
         throw overran(name, answer.paused ? 'work is still under way' : 'it is not paused');
       await deadline.wait(POLL_MS);
-      answer = await ask('status', null, key, deadline);
+      const last = answer;
+      answer = await ask('status', null, key, deadline).catch((error: unknown) => {
+        // The pause's own time ran out in the middle of the question.
+        if (deadline.isOver && !deadline.signal.aborted) return last;
+        throw error;
+      });
     }
     return stateOf(answer);
   };

@@ -12,6 +12,7 @@ import { leads, serversOf } from '../servers';
 import { checkPgbouncers } from './checks';
 import type { ConsoleRow } from './console';
 import { Console } from './console';
+import { resumeWithoutDelay } from './resume';
 import { findDatabase, pointLine, readDatabases, replaceFile } from './databasesFile';
 
 const UNDO_MS = 5_000;
@@ -85,7 +86,7 @@ export function pgbouncerTraffic(
   const resumeOne = async (console: Console, deadline: Deadline): Promise<void> => {
     if (!(await seeOne(console, deadline)).paused) return;
     try {
-      await console.rows(`RESUME ${database}`, deadline);
+      await resumeWithoutDelay(console, database, plan.database, deadline);
     } catch (error) {
       if ((await seeOne(console, deadline)).paused) throw error;
     }
