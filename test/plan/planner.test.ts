@@ -25,6 +25,7 @@ beforeAll(async () => {
     CREATE TABLE visit (id bigint PRIMARY KEY, customer_id int REFERENCES customer ON DELETE CASCADE);
     CREATE TYPE mood AS ENUM ('low', 'high');
     CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+    CREATE TABLE forebear (id int PRIMARY KEY, v int); CREATE TABLE heir () INHERITS (forebear);
     CREATE TABLE blank (id int);`);
   const grown = small.tables.map((t) => (t.name === 'blank' ? t : { ...t, rows: 5_000_000, heapBytes: 500_000_000 }));
   big = { ...small, tables: grown };
@@ -246,6 +247,14 @@ describe('refused, with rule and alternative', () => {
     expect(runnable).toBe(false);
     for (const finding of findings) expect(Object.keys(RULES)).toContain(finding.rule);
   });
+
+  it.each(['DELETE FROM forebear', 'UPDATE forebear SET v = 1', 'UPDATE ONLY forebear SET v = 1'])(
+    'no archive can give the rows of children back: %s',
+    async (sql) => {
+      const { findings } = await plan(sql, { archive: { to: 'old_rows' } });
+      expect(findings.filter((f) => f.level === 'error').map((f) => f.rule)).toEqual(['no_way_back']);
+    },
+  );
 
   it('runs as written only when the plan names the rule', async () => {
     const both = ['vacuum_full', 'no_way_back'].map((rule) => ({ rule, reason: 'quiet night' }));

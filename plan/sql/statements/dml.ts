@@ -115,7 +115,11 @@ function planChange(ctx: PlanContext, change: Change): void {
   // Without a key, or with another one, the old row of an UPDATE cannot be found again.
   const key = batchKey(table)?.map((k) => k.name) ?? null;
   const fickle = picksByChance(ctx, change);
-  const restorable = verb === 'delete' || (key !== null && !fickle && !setColumns(change).some((c) => key.includes(c)));
+  const found = verb === 'delete' || (key !== null && !fickle && !setColumns(change).some((c) => key.includes(c)));
+  // A row of a child would come back as one of its parent's, and the parent's key says nothing about it.
+  const hasHeirs = table.kind === 'table' && table.children.length > 0;
+  const inherits = hasHeirs && (verb === 'update' || statement.relation?.inh === true);
+  const restorable = found && !inherits;
   const archive = goesWithIt(ctx, table, change) || !restorable ? null : archiveTableOf(ctx, table, verb);
   const needsArchive = !goesWithIt(ctx, table, change);
   if (
@@ -126,9 +130,11 @@ function planChange(ctx: PlanContext, change: Change): void {
       `the rows that this ${verb.toUpperCase()} ${verb === 'update' ? 'overwrites' : 'removes'} in ${at} are not kept`,
       restorable
         ? 'archive: {to: <schema>} keeps them, and the way back restores them'
-        : fickle
-          ? 'write a condition that says the same rows twice, so that archive: {to: <schema>} can keep them first'
-          : 'give the table a key that this statement does not set, so that archive: {to: <schema>} can restore them',
+        : inherits
+          ? `${shownRelation(table)} has children by inheritance, whose rows have no key in common: allow no_way_back, or ${verb === 'update' ? 'change the children alone' : 'delete from each child, and FROM ONLY the parent'}`
+          : fickle
+            ? 'write a condition that says the same rows twice, so that archive: {to: <schema>} can keep them first'
+            : 'give the table a key that this statement does not set, so that archive: {to: <schema>} can restore them',
       table,
     )
   )
@@ -148,7 +154,7 @@ function planChange(ctx: PlanContext, change: Change): void {
   const written = archive && verb === 'update' ? makeWritten(ctx, table) : null;
   ctx.overlay.noteRows(table);
   const whole = why !== null || small;
-  const parts = whole ? [table] : withRows(ctx, table);
+  const parts = whole || !statement.relation?.inh ? [table] : withRows(ctx, table);
   for (const part of parts) addDml(ctx, part, change, archive, written, whole, table);
 }
 
@@ -203,7 +209,7 @@ function addDml(
     verb,
     table: bareName(table),
     key: whole ? null : batchKey(table),
-    statement: `${batchSql(change, table, alias)} WHERE $RANGE AND (${where})`,
+    statement: `${batchSql(change, table, alias, whole)} WHERE $RANGE AND (${where})`,
     where: rowWhere,
     alias,
     archive,
@@ -247,9 +253,12 @@ const selectSql = (from: readonly Node[], { withClause }: Change['statement']): 
   });
 
 /** The statement up to its WHERE, table name written out. */
-function batchSql(change: Change, table: Table, alias: string): string {
+function batchSql(change: Change, table: Table, alias: string, whole: boolean): string {
+  // A parent by inheritance has its own rows, its children have batches of their own.
+  const { inh, ...relation } = change.statement.relation ?? {};
   const range = {
-    ...change.statement.relation,
+    ...relation,
+    ...(inh && (whole || table.children.length === 0) ? { inh } : {}),
     schemaname: table.schema,
     relname: table.name,
     alias: { aliasname: alias },

@@ -74,6 +74,8 @@ export function batchSource(ctx: PlanContext, target: RelationName, select: Sele
   const range = leftmost(select.fromClause?.[0]);
   const table = range ? ctx.overlay.find(range) : null;
   if (!range || !table || table.kind !== 'table' || mentions(select, target)) return null;
+  // Ranges are those of one table's key: rows of children lie anywhere.
+  if (table.children.length > 0) return null;
   if (
     hasWindow(select) ||
     contains(select.targetList, 'GroupingFunc') ||
