@@ -29,7 +29,7 @@ export const WALL = '_pgshift_wall';
 const keyOf = (migration: string, databases: string): string =>
   createHash('sha256').update(`${databases}/${migration}`).digest('hex').slice(0, 16);
 
-/** `pairing` tells pairs of databases apart that one server holds: connection names of blue and green. */
+/** `pairing` tells pairs of databases apart that one server holds (pair.ts). */
 export function replicationNames(migration: string, pairing: string, direction: Direction): ReplicationNames {
   const name = `${PREFIX}${keyOf(migration, pairing)}_${direction === 'forward' ? 'fwd' : 'rev'}`;
   return { publication: name, subscription: name, slot: name };

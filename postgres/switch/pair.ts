@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { Problem } from '../../plan/model/errors';
 import type { Session } from '../session';
-import { openSession } from '../session';
+import { addressOf, openSession } from '../session';
 import type { Target } from '../types';
 import type { Side } from './names';
 
@@ -21,7 +21,14 @@ export interface Both {
 /** What one side looks like from a switch that may have lost the other. */
 export type Reachable = { readonly [side in Side]: Session | null };
 
-export const pairingOf = ({ blue, green }: Pick<Pair, 'blue' | 'green'>): string => `${blue.name}:${green.name}`;
+/** Tells this pair from every other that the two servers may hold: also from one that another configuration calls the same. */
+export const pairingOf = ({ blue, green }: Pick<Pair, 'blue' | 'green'>): string =>
+  [blue, green].map((side) => `${side.name}=${databaseOf(side)}`).join(':');
+
+const databaseOf = (target: Target): string => {
+  const { where } = addressOf(target);
+  return where.slice(where.lastIndexOf('/') + 1);
+};
 
 /** Opens, works, closes both. Throws Unreachable, LoginFailed, TlsFailed. */
 export async function withBoth<T>(pair: Pair, purpose: string, work: (both: Both) => Promise<T>): Promise<T> {

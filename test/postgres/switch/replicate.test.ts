@@ -1,10 +1,7 @@
 import { fence, settle, takeBack, wallOff } from '../../../postgres/switch/fence';
-import type { FenceOptions } from '../../../postgres/switch/fence';
-import { arm, lift, readGuard } from '../../../postgres/switch/guard';
+import { arm, readGuard } from '../../../postgres/switch/guard';
 import { setIdentities, restoreIdentities } from '../../../postgres/switch/identity';
-import { otherSide } from '../../../postgres/switch/names';
-import type { Direction, Side } from '../../../postgres/switch/names';
-import type { Patience } from '../../../postgres/switch/patience';
+import type { Direction } from '../../../postgres/switch/names';
 import { healthOf, lagOf, waitReached } from '../../../postgres/switch/progress';
 import { ensurePublication } from '../../../postgres/switch/publication';
 import {
@@ -19,13 +16,13 @@ import {
 } from '../../../postgres/switch/replicate';
 import { createSlotWithSnapshot, slotState } from '../../../postgres/switch/slot';
 import { ensureSubscription, probeSubscription } from '../../../postgres/switch/subscription';
-import { replicated, userTables } from '../../../postgres/switch/tables';
 import { target } from '../../../postgres/types';
 import { diffCatalog, fingerprintCatalog } from '../../../postgres/catalog/diff';
 import type { FreshDatabase } from '../../support/database';
 import { codeOf, until } from '../../support/engine';
 import type { TestPair } from '../../support/pair';
 import { describePairs, SWITCH, testPair } from '../../support/pair';
+import { caughtUp as reached, fencing, patience, signal, switchOver, tablesOf } from '../../support/switchRun';
 
 const SCHEMA = `
   CREATE TABLE a (id bigint PRIMARY KEY, v text, wide text);
@@ -39,10 +36,6 @@ const SCHEMA = `
 
 describePairs('replication', (from, to) => {
   let t: TestPair;
-  const signal = new AbortController().signal;
-  const patience: Patience = { lockTimeoutMs: 200, budgetMs: 10_000, signal };
-  const fencing: FenceOptions = { keepRoles: [], lockTimeoutMs: 200, deadlineMs: 3_000, signal };
-  const tablesOf = async (side: Side) => replicated(await userTables(t.both[side]));
   const contents = async (db: FreshDatabase): Promise<unknown> =>
     db.query(
       `SELECT (SELECT jsonb_agg(x ORDER BY id) FROM (SELECT id, v, md5(wide) AS wide FROM a) AS x) AS a,
@@ -60,7 +53,7 @@ describePairs('replication', (from, to) => {
     const names = namesOf(t.pair, 'forward');
     await setIdentities(t.both.blue, SWITCH, patience);
     await setIdentities(t.both.green, SWITCH, patience);
-    await ensurePublication(t.both.blue, names.publication, await tablesOf('blue'), patience);
+    await ensurePublication(t.both.blue, names.publication, await tablesOf(t.both, 'blue'), patience);
     const slot = await createSlotWithSnapshot(t.pair.blue, names.slot, 10_000, signal);
     const reader = await t.blue.client();
     await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
@@ -76,38 +69,7 @@ describePairs('replication', (from, to) => {
     await activate(t.both, t.pair, 'forward');
   }
 
-  async function caughtUp(direction: Direction): Promise<void> {
-    const ends = endsOf(t.both, direction);
-    const at = await ends.publisher.one<{ lsn: string }>(`SELECT pg_current_wal_insert_lsn()::text AS lsn`);
-    await waitReached(ends, namesOf(t.pair, direction), at?.lsn ?? '', 20_000, signal);
-  }
-
-  /** The order of a switch, from `from`; answers what took how long. */
-  async function switchOver(
-    source: Side,
-  ): Promise<{ fenceMs: number; reachedMs: number; wayBackMs: number; ms: number }> {
-    const there: Direction = source === 'blue' ? 'forward' : 'reverse';
-    const back: Direction = source === 'blue' ? 'reverse' : 'forward';
-    const dest = otherSide(source);
-    await setIdentities(t.both[dest], SWITCH, patience);
-    await prepareWayBack(t.both, t.pair, back, {
-      tables: await tablesOf(dest),
-      publisher: t.pair[dest],
-      slotDeadlineMs: 5_000,
-      patience,
-    });
-    const began = performance.now();
-    const epoch = await arm(t.both, SWITCH, source);
-    const attempt = { from: source, to: dest, epoch };
-    const fenced = await fence(t.both[source], SWITCH, attempt, fencing);
-    const reached = await waitReached(endsOf(t.both, there), namesOf(t.pair, there), fenced.position, 5_000, signal);
-    await deactivate(t.both, t.pair, there);
-    const before = performance.now();
-    await readyWayBack(t.both, t.pair, back);
-    const wayBackMs = performance.now() - before;
-    expect(await lift(t.both, SWITCH, attempt)).toBe('lifted');
-    return { fenceMs: fenced.ms, reachedMs: reached.ms, wayBackMs, ms: performance.now() - began };
-  }
+  const caughtUp = (direction: Direction) => reached(t.both, t.pair, direction);
 
   test('there and back under writes: every write arrives once, in both directions, and nothing is left', async () => {
     const client = await t.blue.client();
@@ -121,10 +83,10 @@ describePairs('replication', (from, to) => {
       INSERT INTO parts VALUES (1, 1), (2, 1); UPDATE parts SET id = 3 WHERE id = 2`);
     await caughtUp('forward');
     expect(await contents(t.green)).toEqual(await contents(t.blue));
-    const tables = (await tablesOf('blue')).length;
+    const tables = (await tablesOf(t.both, 'blue')).length;
     expect((await healthOf(endsOf(t.both, 'forward'), namesOf(t.pair, 'forward'), tables)).problems).toEqual([]);
 
-    const there = await switchOver('blue');
+    const there = await switchOver(t.both, t.pair, 'blue');
     const onGreen = await t.green.client();
     await onGreen.query(`UPDATE a SET v = 'green' WHERE id = 1; DELETE FROM keyless WHERE k = 1 AND v = 'x'; INSERT INTO a VALUES (200, 'g', NULL);
       UPDATE parts SET id = 9 WHERE id = 1; UPDATE uniq SET k = 5`);
@@ -132,7 +94,7 @@ describePairs('replication', (from, to) => {
     await caughtUp('reverse');
     expect(await contents(t.blue)).toEqual(await contents(t.green));
 
-    const back = await switchOver('green');
+    const back = await switchOver(t.both, t.pair, 'green');
     process.stderr.write(
       `${from} to ${to}: ${JSON.stringify({ there, back }, (_, v: unknown) => (typeof v === 'number' ? Math.round(v) : v))}\n`,
     );
@@ -157,7 +119,7 @@ describePairs('replication', (from, to) => {
     await forward();
     await caughtUp('forward');
     await prepareWayBack(t.both, t.pair, 'reverse', {
-      tables: await tablesOf('green'),
+      tables: await tablesOf(t.both, 'green'),
       publisher: t.pair.green,
       slotDeadlineMs: 5_000,
       patience,
