@@ -18,8 +18,10 @@ export async function runArchive(work: Work, run: ArchiveRun): Promise<WorkResul
     return NOTHING;
   }
   const to = run.to.table;
-  const kept = run.column === null ? null : [...(run.key ?? []).map(({ name }) => name), run.column];
+  const kept = await columnsOf(work, run);
   await makeTable(work, run, to, kept);
+  const targets = identList(kept.map(({ name }) => name));
+  const sources = kept.map(({ from }) => `t.${ident(from)}`).join(', ');
   return runBatches(work, {
     table: run.table,
     key: run.key,
@@ -27,10 +29,9 @@ export async function runArchive(work: Work, run: ArchiveRun): Promise<WorkResul
     whole: run.key === null,
     execute: async (session, range, lane) => {
       const where = run.key === null ? { text: 'true', values: [] } : rangeSql('t', run.key, range);
-      const columns = kept === null ? 't.*' : kept.map((name) => `t.${ident(name)}`).join(', ');
       const from = run.key === null ? relation(run.table) : heap({ table: lane.table, key: run.key });
       const rows = await session.run(
-        `INSERT INTO ${relation(to)} SELECT ${columns} FROM ${from} AS t WHERE ${where.text}`,
+        `INSERT INTO ${relation(to)} (${targets}) SELECT ${sources} FROM ${from} AS t WHERE ${where.text}`,
         where.values,
       );
       return { rows };
@@ -38,8 +39,27 @@ export async function runArchive(work: Work, run: ArchiveRun): Promise<WorkResul
   });
 }
 
+interface Kept {
+  readonly name: string;
+  readonly from: string;
+}
+
+/** By name: a partition may have its columns in another order. */
+async function columnsOf(work: Work, run: ArchiveRun): Promise<readonly Kept[]> {
+  if (run.column !== null) {
+    const key = (run.key ?? []).map(({ name }) => ({ name, from: name }));
+    const own = run.as ?? run.column;
+    return [...key, { name: key.some(({ name }) => name === own) ? run.column : own, from: run.column }];
+  }
+  const rows = await work.session.rows<{ name: string }>(
+    `SELECT attname AS name FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
+    [relation(run.table)],
+  );
+  return rows.map(({ name }) => ({ name, from: name }));
+}
+
 /** Made once, with a mark that it is ours: a repeated attempt finds it, somebody else's table of that name is left alone. */
-async function makeTable(work: Work, run: ArchiveRun, to: RelationName, kept: readonly string[] | null): Promise<void> {
+async function makeTable(work: Work, run: ArchiveRun, to: RelationName, kept: readonly Kept[]): Promise<void> {
   const mark = `pgshift archive: ${work.attempt.migration} ${work.attempt.stepId}`;
   const found = await work.session.one<{ mark: string | null }>(
     `SELECT obj_description(to_regclass($1), 'pg_class') AS mark WHERE to_regclass($1) IS NOT NULL`,
@@ -51,7 +71,7 @@ async function makeTable(work: Work, run: ArchiveRun, to: RelationName, kept: re
     await work.session.run(`SET LOCAL lock_timeout = '2s'`);
     await work.session.run(`CREATE SCHEMA IF NOT EXISTS ${ident(to.schema)}`);
     await work.session.run(
-      `CREATE TABLE ${relation(to)} AS SELECT ${kept === null ? '*' : identList(kept)} FROM ${relation(run.table)} WITH NO DATA`,
+      `CREATE TABLE ${relation(to)} AS SELECT ${kept.map(({ name, from }) => `${ident(from)} AS ${ident(name)}`).join(', ')} FROM ${relation(run.table)} WITH NO DATA`,
     );
     await work.session.run(`COMMENT ON TABLE ${relation(to)} IS ${literal(mark)}`);
   });

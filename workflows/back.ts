@@ -39,8 +39,8 @@ export async function insist<T>(
 /** Begun and not yet taken back, last first. */
 const standing = (run: Run): readonly StepFact[] => (run.state.facts?.steps ?? []).slice(0, run.state.begun).reverse();
 
-/** After contract: which rows could not go back? Asks when there are any. Answers false when a person wants it to stay. */
-async function mayGoBack(run: Run): Promise<boolean> {
+/** Which rows could not go back, as a sentence; null = all of them can. Their keys are listed. */
+export async function lostOnTheWay(run: Run): Promise<string | null> {
   const s = run.state;
   const ids = standing(run)
     .filter((step) => step.undo)
@@ -49,9 +49,16 @@ async function mayGoBack(run: Run): Promise<boolean> {
     run.ask('previewUndo', { ...subject(run), ids, options: optionsFor(run) }, 'which rows could not go back'),
   );
   s.measured['cannotGoBack'] = preview?.rows ?? 'unknown';
-  if (preview?.rows === 0) return true;
+  if (preview?.rows === 0) return null;
   const columns = preview?.steps.map((one) => `${one.column}: ${one.rows}`).join(', ') ?? 'not known';
-  const reason = `${preview?.rows ?? 'some'} rows have no valid value in the old shape (${columns}); their keys lie in pgshift.differences`;
+  return `${preview?.rows ?? 'some'} rows have no valid value in the old shape (${columns}); their keys lie in pgshift.differences`;
+}
+
+/** After contract: asks when there are rows that could not go back. Answers false when a person wants it to stay. */
+async function mayGoBack(run: Run): Promise<boolean> {
+  const s = run.state;
+  const reason = await lostOnTheWay(run);
+  if (reason === null) return true;
   const { rollback: _, ...others } = s.inbox.gates;
   s.inbox = { ...s.inbox, gates: others };
   await askPeople(run, openToAll('rollback'), reason);

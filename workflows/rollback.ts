@@ -8,7 +8,7 @@ import type { RollbackPlan } from '../plan/model/plan';
 import type { RunState } from '../plan/model/state';
 import { newState } from '../plan/model/state';
 import { validateRollback } from '../plan/model/validate';
-import { takeBack } from './back';
+import { lostOnTheWay, takeBack } from './back';
 import { Back, cancelled, fail, failProblem, failed } from './failure';
 import { askPeople } from './gates';
 import { openToAll } from './gateRules';
@@ -58,7 +58,9 @@ async function prepare(run: Run, reason: string): Promise<void> {
     run.becomeReady();
     run.show('running');
   }
-  await askPeople(run, openToAll('rollback'), reason);
+  // Before the person decides, not after.
+  const lost = await CancellationScope.nonCancellable(() => lostOnTheWay(run));
+  await askPeople(run, openToAll('rollback'), lost === null ? reason : `${reason}: ${lost}`);
 }
 
 /** The person's no comes as the gate's verdict: nothing was changed. */
@@ -105,9 +107,11 @@ export async function rollback(start: unknown, resumed?: RunState): Promise<Roll
       throw error;
     return CancellationScope.nonCancellable(async () => {
       await drainDecisions(run);
+      const problem = error instanceof Back ? { ...error.back, details: {} } : failed(error);
+      const { code, message, hint } = problem;
+      if (!cancel) run.state.lastError = { code, message, hint };
       await endRun(run, cancel ? 'cancelled' : 'failed');
       if (cancel) throw cancelled();
-      const problem = error instanceof Back ? { ...error.back, details: {} } : failed(error);
       throw fail(problem, problem.details);
     });
   }

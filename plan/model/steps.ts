@@ -230,6 +230,8 @@ export interface ArchiveRun {
   readonly table: RelationName;
   /** Column to keep with the key, or null = the whole table. */
   readonly column: string | null;
+  /** What that column is called in the archive: its name before it was hidden. */
+  readonly as?: string;
   readonly key: readonly KeyColumn[] | null;
   /** `schema.table` to write to, or a directory for pg_dump. */
   readonly to: { readonly table: RelationName } | { readonly directory: string };

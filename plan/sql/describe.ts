@@ -1,6 +1,6 @@
 /** A run as the SQL that will be sent, for people: batches show one batch, its range as $1 and $2. */
 import { fillSql } from '../model/fillSql';
-import { ident, identList, relation } from '../model/quote';
+import { ident, relation } from '../model/quote';
 import type { KeyColumn, StepRun } from '../model/steps';
 
 function range(alias: string, key: readonly KeyColumn[] | null): string {
@@ -33,7 +33,9 @@ export function describeRun(run: StepRun): string {
     case 'duplicates':
       return `SELECT ${run.columns.join(', ')} FROM ${relation(run.table)} AS t${run.where === null ? '' : ` WHERE ${run.where}`} GROUP BY ${run.columns.map((_, i) => i + 1).join(', ')} HAVING count(*) > 1`;
     case 'archive': {
-      const columns = run.column === null ? '*' : identList([...(run.key ?? []).map((k) => k.name), run.column]);
+      const own =
+        run.column === null ? '' : `${ident(run.column)}${run.as === undefined ? '' : ` AS ${ident(run.as)}`}`;
+      const columns = run.column === null ? '*' : [...(run.key ?? []).map((k) => ident(k.name)), own].join(', ');
       const to = 'table' in run.to ? `INSERT INTO ${relation(run.to.table)} ` : '-- pg_dump: ';
       return `${to}SELECT ${columns} FROM ${relation(run.table)}`;
     }

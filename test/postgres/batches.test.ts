@@ -237,6 +237,25 @@ describeVersions('the user’s own DML in batches', (version) => {
     ]);
   });
 
+  test('a partition with its columns in another order is archived by their names, a hidden column under its own', async () => {
+    await db.query(`CREATE TABLE whole (id int NOT NULL, v int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+      CREATE TABLE one PARTITION OF whole FOR VALUES FROM (0) TO (100); CREATE TABLE two (v int, id int NOT NULL);
+      ALTER TABLE whole ATTACH PARTITION two FOR VALUES FROM (100) TO (1000); INSERT INTO whole SELECT g, -g FROM generate_series(1, 500) g`);
+    for (const by of [key, null]) {
+      const to = { table: { schema: 'attic', name: by ? 'keyed' : 'unkeyed' } };
+      const run = { kind: 'archive', table: { schema: 'public', name: 'whole' }, column: null, key: by, to } as const;
+      await doStep(db, stepOf(run, [], by ? 'cleanup.1' : 'cleanup.2'));
+      expect(await db.query(`SELECT count(*)::int AS n FROM attic.${to.table.name} WHERE v = -id`)).toEqual([
+        { n: 500 },
+      ]);
+    }
+    const to = { table: { schema: 'attic', name: 'one' } };
+    await doStep(db, stepOf({ kind: 'archive', table, column: 'v', as: 'was', key, to }, [], 'cleanup.3'));
+    expect(await db.query(`SELECT count(was)::int AS n, count(id)::int AS ids FROM attic.one`)).toEqual([
+      { n: 6_000, ids: 6_000 },
+    ]);
+  });
+
   test.each([['v'], [null]])('what is dropped later is archived with its key (column %s)', async (column) => {
     const to = { table: { schema: 'attic', name: 'plain' } };
     expect(await doStep(db, stepOf({ kind: 'archive', table, column, key, to }))).toMatchObject({ rows: 6_000 });

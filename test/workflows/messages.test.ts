@@ -243,6 +243,27 @@ test('after its end a change is taken back by workflow rollback, with a gate', a
   expect(columns.map((c) => c['attname'])).toEqual(['id', 'amount']);
 });
 
+test('rows that cannot go back after the end are counted before a person decides; a refusal is the last error', async () => {
+  const name = `rows_${tables}`;
+  const relation = await table();
+  await (await h.start({ name, sql: `DELETE FROM ${relation} WHERE id <= 2`, archive: { to: 'old_rows' } })).result();
+  await h.database.query(`INSERT INTO ${relation} (id) VALUES (1)`);
+  const begin = () =>
+    h.client.workflow.start('rollback', {
+      workflowId: `rollback/${randomUUID()}`,
+      taskQueue: h.taskQueue,
+      args: [{ database: 'app', migration: name, by: 'ann' }],
+    });
+  const back = await begin();
+  const asked = await until(back, (s) => s.waitingFor?.gate === 'rollback');
+  expect(asked.waitingFor?.reason).toMatch(/1 rows .*pgshift.differences/);
+  await send(back, 'approve', { by: 'bob' });
+  await back.result();
+  const again = await begin();
+  expect((await failure(again)).type).toBe('NotNow');
+  expect((await statusOf(again)).lastError).toMatchObject({ code: 'NotNow' });
+});
+
 test('what a terminated run left is taken back by workflow rollback, then the name is free', async () => {
   const name = `killed_${tables}`;
   const relation = await table();

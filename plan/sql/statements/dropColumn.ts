@@ -217,7 +217,7 @@ function archiveColumn(ctx: PlanContext, table: Table, column: Column, hidden: s
     phase: 'cleanup',
     action: 'archive_column',
     title: `archive ${columnLabel(table, column.name)}`,
-    run: { kind: 'archive', table: bareName(table), column: hidden, key, to },
+    run: { kind: 'archive', table: bareName(table), column: hidden, as: column.name, key, to },
     undo: [],
     locks: [plannedLock(table, 'ACCESS SHARE', 'scan')],
     work: 'scan',
