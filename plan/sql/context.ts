@@ -83,6 +83,8 @@ export interface PlanContext {
   dependent(dependent: Dependent): void;
   /** What the catalogue will differ by when all is done, one line per object. */
   asked(line: string): void;
+  /** What an earlier statement asked for and this one makes otherwise. */
+  unask(line: string): void;
   /** Counted by preflight on the live database before anything runs. */
   preCheck(check: Omit<PreCheck, 'statement' | 'line'>): void;
   /** Something old stays after contract: there is a hold. */
@@ -198,6 +200,10 @@ export class PlanBuilder implements PlanState {
       refuse: (draft) => this.addFinding(statement, { ...draft, level: 'error' }).allowed,
       dependent: (dependent) => void this.dependents.push(dependent),
       asked: (line) => void this.asked.push(line),
+      unask: (line) => {
+        const at = this.asked.indexOf(line);
+        if (at >= 0) this.asked.splice(at, 1);
+      },
       preCheck: (check) => void this.preChecks.push({ ...check, statement: statement.number, line: statement.line }),
       keepsOld: () => void (this.keepsOld = true),
       usedTransform: (key) => void this.usedTransforms.add(key),

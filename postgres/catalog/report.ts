@@ -25,9 +25,10 @@ export function catalogDiffLines(
   const renames = renamesIn(asked);
   const was = renamed(before, renames);
   const changes = changesBetween(was, after);
+  const has = (lines: readonly string[], name: string): boolean => lines.some((line) => line.includes(` ${name} {`));
+  // Something else may have the old name by now.
   const done = renames.filter(
-    ({ from }) =>
-      before.some((line) => line.includes(` ${from} {`)) && !after.some((line) => line.includes(` ${from} {`)),
+    ({ from, to }) => has(before, from) && (!has(after, from) || (!has(before, to) && has(after, to))),
   );
   if (changes.length === 0 && done.length === 0) return { asked: [], other: [], missing: [...asked] };
   const kin = new Kinship(was, after);

@@ -63,8 +63,8 @@ export const CASES: readonly EqualCase[] = [
     name: 'rows change, then the type of their column: the archive has the columns of its own time',
     setup: 'ALTER TABLE customer DISABLE TRIGGER stamp',
     sql: "UPDATE customer SET score = 5 WHERE id < 50; ALTER TABLE customer ALTER score TYPE numeric(8,4), ADD tier text NOT NULL DEFAULT 'b'",
-    extra: { archive: { to: 'old_rows' } },
-    keeps: 'old_rows',
+    extra: { archive: { to: 'kept' } },
+    keeps: 'kept',
     rows: 'SELECT id, score, tier FROM customer ORDER BY 1',
     big: true,
   },
@@ -72,8 +72,8 @@ export const CASES: readonly EqualCase[] = [
     name: 'rows that a WITH names',
     setup: 'ALTER TABLE customer DISABLE TRIGGER stamp',
     sql: "WITH few AS (SELECT id FROM city WHERE id < 4) UPDATE customer SET note = 'few' FROM few WHERE few.id = city_id; WITH few AS (SELECT id FROM city WHERE id = 9) DELETE FROM customer WHERE city_id IN (SELECT id FROM few)",
-    extra: { archive: { to: 'old_rows' } },
-    keeps: 'old_rows',
+    extra: { archive: { to: 'kept' } },
+    keeps: 'kept',
     rows: 'SELECT id, note FROM customer ORDER BY 1',
   },
   {
@@ -81,8 +81,8 @@ export const CASES: readonly EqualCase[] = [
     setup: `CREATE TABLE part (kind text, at date NOT NULL, id bigint NOT NULL); ALTER TABLE event ATTACH PARTITION part FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
       INSERT INTO event SELECT g, '2027-02-01'::date + g, 'k' FROM generate_series(1, 100) g; ALTER TABLE event ADD PRIMARY KEY (id, at)`,
     sql: "UPDATE event SET kind = 'new' WHERE id % 2 = 0; DELETE FROM event WHERE id % 3 = 0",
-    extra: { archive: { to: 'old_rows' } },
-    keeps: 'old_rows',
+    extra: { archive: { to: 'kept' } },
+    keeps: 'kept',
     rows: 'SELECT id, at, kind FROM event ORDER BY 1, 2',
     big: true,
   },
@@ -91,8 +91,8 @@ export const CASES: readonly EqualCase[] = [
     setup:
       "ALTER TABLE customer DISABLE TRIGGER stamp; UPDATE customer SET note = 'n' || id; ALTER TABLE customer ALTER note SET NOT NULL",
     sql: 'ALTER TABLE customer DROP COLUMN note; DELETE FROM customer WHERE id % 2 = 0',
-    extra: { archive: { to: 'old_rows' } },
-    keeps: 'old_rows',
+    extra: { archive: { to: 'kept' } },
+    keeps: 'kept',
     rows: 'SELECT id, name FROM customer ORDER BY 1',
   },
   {

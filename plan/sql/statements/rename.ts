@@ -83,7 +83,12 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
     quiet,
     early: quiet || (isNew && !waits),
   });
-  ctx.asked(`~ rename ${identity(type, from, table)} -> ${identity(type, to, table)}`);
+  const [was, is] = [identity(type, from, table), identity(type, to, table)];
+  // A table that this plan makes was never called otherwise.
+  if (isNew && type === 'OBJECT_TABLE') {
+    ctx.unask(`+ table ${was}`);
+    ctx.asked(`+ table ${is}`);
+  } else ctx.asked(`~ rename ${was} -> ${is}`);
   if (table && !quiet && isNew && !waits) applyRename(ctx, table, statement);
   else if (table && type === 'OBJECT_TABLE')
     ctx.overlay.moved(table, { schema: table.schema, name: to }, ctx.statement.number);
