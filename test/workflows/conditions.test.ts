@@ -190,9 +190,10 @@ test('a window: waits for it, and says until when', async () => {
 
 test('timeout: the way back, or a person', async () => {
   const throttle = { batch: { target: '20ms', min: 10, max: 10 } };
-  const handle = await h.start({ sql: retype(await table(5_000)), throttle, timeout: '1500ms' });
+  // 40,000 rows by tens: thousands of transactions, so that no machine is done within the timeout.
+  const handle = await h.start({ sql: retype(await table(40_000)), throttle, timeout: '1500ms' });
   expect(await failure(handle)).toMatchObject({ type: 'RolledBack', details: { cause: 'Timeout' } });
-  const name = await table(5_000);
+  const name = await table(40_000);
   const asks = await h.start({ sql: retype(name), throttle, timeout: '1500ms', onFailure: 'pause', hold: '0s' });
   const waiting = await until(asks, (s) => s.waitingFor?.type === 'person');
   expect(waiting).toMatchObject({ status: 'paused', lastError: { code: 'Timeout' } });
