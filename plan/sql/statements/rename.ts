@@ -92,7 +92,7 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
   if (table && !quiet && isNew && !waits) applyRename(ctx, table, statement);
   else if (table && type === 'OBJECT_TABLE')
     ctx.overlay.moved(table, { schema: table.schema, name: to }, ctx.statement.number);
-  else if (table && type === 'OBJECT_COLUMN') ctx.overlay.dropColumn(table, from);
+  else if (table && type === 'OBJECT_COLUMN') ctx.overlay.movedColumn(table, from, to, ctx.statement.number);
 }
 
 /** As the catalogue's comparison names things: a part `on` its table, a column in it, a relation in its schema. */
