@@ -166,6 +166,11 @@ export class Overlay {
   movedColumn(name: RelationName, from: string, to: string, statement: number): void {
     this.dropColumn(name, from);
     this.goneColumns.set(`${key(name)}\0${from}`, `renamed by statement ${statement}`);
+    this.laterColumn(name, to, statement);
+  }
+
+  /** A column that a rename makes, whether it is allowed or not: nothing before contract may speak of it. */
+  laterColumn(name: RelationName, to: string, statement: number): void {
     this.goneColumns.set(
       `${key(name)}\0${to}`,
       `it has that name only after contract, see statement ${statement}; use it in a migration that depends on this one`,

@@ -72,7 +72,10 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
   const from = oldName(statement);
   const to = statement.newname ?? '';
   if (table && !nameIsFree(ctx, type, table, from, to)) return;
-  if (!quiet && !isNew && !refuseRename(ctx, type, from, to, table)) return;
+  if (!quiet && !isNew && !refuseRename(ctx, type, from, to, table)) {
+    if (table && type === 'OBJECT_COLUMN') ctx.overlay.laterColumn(table, to, ctx.statement.number);
+    return;
+  }
   // A name that an earlier statement frees is free after contract only: the new thing waits for it too.
   const waits = type === 'OBJECT_TABLE' && table !== null && ctx.overlay.isGone({ schema: table.schema, name: to });
   addRename(ctx, {
