@@ -16,6 +16,8 @@ export interface HolderSettings {
   readonly epoch: number;
   /** Import this snapshot (of a replication slot) instead of taking one. */
   readonly from: string | null;
+  /** The position that belongs to `from`. */
+  readonly at: string | null;
   /** Ends when nobody has asked after it for so long. */
   readonly silenceMs: number;
 }
@@ -80,7 +82,7 @@ async function tell(settings: HolderSettings, source: Session, exported: Exporte
         hostname(),
         exported.system,
         exported.timeline,
-        exported.lsn,
+        settings.at ?? exported.lsn,
       ],
     ),
   );
