@@ -71,7 +71,8 @@ export async function applyChanges(applying: Applying, changes: readonly Change[
 /** Does it say something about the rows (or the table's shape), and nothing about the server or a lock? */
 function isOfRows(error: unknown): error is Error {
   if (error instanceof RowMissing) return true;
-  if (!isProblem(error) || isLockProblem(error)) return false;
+  // A missing privilege is no matter of one row.
+  if (!isProblem(error) || isLockProblem(error) || error.code === 'PrivilegeMissing') return false;
   return ['22', '23', '42', '44', 'P0', '54', '0A', '21', '2F', '55'].includes((sqlstate(error) ?? '').slice(0, 2));
 }
 

@@ -5,7 +5,7 @@
 import { ident, relation as quoted } from '../ident';
 import type { Tuple, Value } from './decode';
 import { UNCHANGED } from './decode';
-import type { PlanColumn, TablePlan } from './plan';
+import type { KeyPart, PlanColumn, TablePlan } from './plan';
 
 export interface Statement {
   readonly sql: string;
@@ -41,7 +41,9 @@ function rowsSource(plan: TablePlan, inputs: readonly number[], exprs: readonly 
 const inputsOf = (columns: readonly { readonly inputs: readonly number[] }[], more: readonly number[] = []): number[] =>
   [...new Set([...columns.flatMap(({ inputs }) => inputs), ...more])].sort((a, b) => a - b);
 
-const keySql = (plan: TablePlan, at: number): string => `old.${ident(plan.relation.columns[at]?.name ?? '')}`;
+/** As its own column is computed: of the target's type. */
+const keySql = (plan: TablePlan, { name }: KeyPart): string =>
+  plan.columns.find((column) => column.name === name)?.sql ?? 'NULL';
 
 export function insertRows(plan: TablePlan, rows: readonly Tuple[]): Statement {
   const { columns } = plan;
@@ -90,7 +92,7 @@ function updateBy(
   const key = plan.key ?? [];
   const same = rows === found;
   const inputs = inputsOf(columns, same ? key.map(({ input }) => input) : []);
-  const exprs = [...columns.map(({ sql }) => sql), ...(same ? key.map(({ input }) => keySql(plan, input)) : [])];
+  const exprs = [...columns.map(({ sql }) => sql), ...(same ? key.map((part) => keySql(plan, part)) : [])];
   const set = columns.map(({ name }, i) => `${ident(name)} = new.n${i}`).join(', ');
   const values = inputs.map((at) => arrayText(rows, at));
   const head = `UPDATE ${plan.only} AS t SET ${set} FROM ${rowsSource(plan, inputs, exprs)} AS new`;
@@ -101,7 +103,7 @@ function updateBy(
   const keys = rowsSource(
     plan,
     key.map(({ input }) => input),
-    key.map(({ input }) => keySql(plan, input)),
+    key.map((part) => keySql(plan, part)),
     1 + inputs.length,
   );
   const where = key.map(({ name, equals }, i) => `t.${ident(name)} ${equals} was.n${i}`);
@@ -118,7 +120,7 @@ export function deleteRows(plan: TablePlan, olds: readonly Tuple[]): Statement {
   const source = rowsSource(
     plan,
     inputs,
-    inputs.map((at) => keySql(plan, at)),
+    key.map((part) => keySql(plan, part)),
   );
   const where = key.map(({ name, equals }, i) => `t.${ident(name)} ${equals} new.n${i}`);
   return {
