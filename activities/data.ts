@@ -79,7 +79,7 @@ async function check(plan: DataMigrationPlan, source: Session, target: Session):
   const { streaming, incremental } = copyControlOf(plan);
   if (!streaming && !incremental) return tables;
   const chosen = (await chosenTables(source, plan.tables)).filter(({ kind }) => kind === 'r');
-  if (streaming) await checkStream(source, target, chosen, streaming.slot);
+  if (streaming) await checkStream(source, target, chosen, streaming);
   if (incremental) await checkIncrement(source, chosen, incremental.column);
   return tables;
 }

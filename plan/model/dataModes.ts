@@ -52,17 +52,13 @@ export const goesOn = ({ streaming, incremental }: ModeControl): boolean =>
 const bad = (path: string, what: string, hint?: string): Problem =>
   new Problem('InvalidPlan', `${path}: ${what}`, { where: { path }, ...(hint === undefined ? {} : { hint }) });
 
-/** Keys that belong together. Throws InvalidPlan, NotYet. */
+/** Keys that belong together. Throws InvalidPlan. */
 export function checkModes(plan: Given): void {
   for (const key of ['streaming', 'incremental'] as const)
     if (plan[key] !== undefined && plan.transfer !== key)
       throw bad(key, `belongs to transfer: ${key}`, `say  transfer: ${key}`);
-  if (plan.streaming?.capture === 'triggers')
-    throw new Problem('NotYet', 'streaming.capture: triggers is not built yet', {
-      where: { path: 'streaming.capture' },
-      value: 'triggers',
-      hint: 'set wal_level = logical on the source and say  capture: wal',
-    });
+  if (plan.streaming?.capture === 'triggers' && plan.streaming.slot !== undefined)
+    throw bad('streaming.slot', 'triggers need no slot');
   if (plan.streaming && (parseSize(plan.streaming.buffer) ?? 0) < 1024 ** 2)
     throw bad('streaming.buffer', 'less than 1MB');
   if (plan.transfer !== 'incremental') return;

@@ -60,7 +60,7 @@ export function openSnapshot(context: CopyContext): Promise<Opened> {
     if (context.control.streaming)
       await refuseUnpublished(
         source,
-        jobOf(context).publication,
+        jobOf(context),
         found.filter(({ kind }) => kind === 'r'),
       );
     await writeTables(target, context.migration, epoch.epoch, found);

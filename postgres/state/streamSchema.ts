@@ -12,6 +12,7 @@ CREATE TABLE pgshift.streams (
   source_database text NOT NULL,
   began_at pg_lsn NOT NULL,
   position pg_lsn NOT NULL,
+  xids text,
   epoch bigint NOT NULL DEFAULT 0,
   transactions bigint NOT NULL DEFAULT 0,
   changes bigint NOT NULL DEFAULT 0,

@@ -12,6 +12,7 @@ import { rollBack } from '../session';
 import type { Culprit } from './apply';
 import { ROW_LOCK_MS, Unapplied, applyChanges } from './apply';
 import type { WireRelation } from './decode';
+import { isNewSince } from './from';
 import type { Batch } from './intake';
 import { lsnOf, lsnText } from './lsn';
 import type { TablePlan } from './plan';
@@ -46,6 +47,8 @@ export class Applier {
   private counted = 0;
   private left = 0;
   position: bigint;
+  /** Of captured changes: everything that this snapshot sees is here. */
+  xids: string;
   transactions: number;
   changes: number;
   skipped: number;
@@ -59,6 +62,7 @@ export class Applier {
     private readonly followed: ReadonlyMap<string, string>,
   ) {
     this.position = lsnOf(row.position);
+    this.xids = row.xids ?? '';
     this.transactions = row.transactions;
     this.changes = row.changes;
     this.skipped = row.skipped;
@@ -109,23 +113,26 @@ export class Applier {
       changes: this.counted,
       skipped: this.left,
       sourceTime: batch.at,
+      xids: batch.xids ?? null,
     });
     crashPoint('stream.before-commit');
     await session.run('COMMIT');
     this.open = false;
     crashPoint('stream.after-commit');
     this.position = batch.upTo;
+    this.xids = batch.xids ?? this.xids;
     this.transactions += batch.transactions;
     this.changes += this.counted;
     this.skipped += this.left;
   }
 
   /** Nothing came, and nothing will come before `walEnd`. */
-  async advance(walEnd: bigint): Promise<void> {
+  async advance(walEnd: bigint, xids: string | null = null): Promise<void> {
     if (this.open || walEnd <= this.position) return;
-    const nothing = { transactions: 0, changes: 0, skipped: 0, sourceTime: null };
+    const nothing = { transactions: 0, changes: 0, skipped: 0, sourceTime: null, xids };
     await advanceStream(this.session, this.attempt, { position: lsnText(walEnd), ...nothing });
     this.position = walEnd;
+    this.xids = xids ?? this.xids;
   }
 
   isOpen = (): boolean => this.open;
@@ -145,7 +152,7 @@ export class Applier {
     const from = this.followed.get(tableKey(relation));
     if (from === undefined) return null;
     const sessions = { source: this.source, target: this.session };
-    return planTable(relation, this.job.mappingOf(relation), lsnOf(from), sessions).catch((error: unknown) => {
+    return planTable(relation, this.job.mappingOf(relation), isNewSince(from), sessions).catch((error: unknown) => {
       if (!isProblem(error) || error.code !== 'Drift') throw error;
       const table = `${relation.schema}.${relation.name}`;
       throw new Unapplied({ change, table, key: {}, column: null, code: 'Drift', message: error.message });

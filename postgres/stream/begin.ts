@@ -11,15 +11,16 @@ import type { Session } from '../session';
 import { createSlotWithSnapshot, dropSlot, slotState } from '../switch/slot';
 import { dropPublication, ensurePublication, publishedTables } from '../switch/publication';
 import type { Patience } from '../switch/patience';
+import { captureNames, capturedTables, installCapture, removeCapture } from './capture';
 import { streamNames } from './names';
 import { endStream, findStream, recordStream, tableKey } from './state';
 import type { StreamJob } from './types';
 import type { Identity } from './wire';
 
 export interface StreamSnapshot {
-  /** To be imported before `release`. */
-  readonly snapshot: string;
-  /** Transactions whose commit begins here or later are not in it. */
+  /** To be imported before `release`; null = any snapshot does, that is taken from now on. */
+  readonly snapshot: string | null;
+  /** Transactions whose commit begins here or later are not in it; `xids` = it is known by the transactions that it sees. */
   readonly consistentPoint: string;
   readonly release: () => Promise<void>;
 }
@@ -50,7 +51,7 @@ export function refuseOtherServer(name: string, stored: Identity, now: Identity)
   });
 }
 
-type Making = Pick<StreamJob, 'source' | 'target' | 'migration' | 'slot' | 'publication' | 'signal'> &
+type Making = Pick<StreamJob, 'source' | 'target' | 'migration' | 'capture' | 'slot' | 'publication' | 'signal'> &
   Pick<StreamJob, 'lockTimeoutMs' | 'lockBudgetMs'>;
 
 /**
@@ -67,6 +68,7 @@ export async function openStreamSnapshot(
   const stream = await findStream(target, job.migration);
   const begun = stream !== null && !stream.ended;
   if (begun) refuseOtherServer(source.name, stream, identity);
+  if (job.capture === 'triggers') return captureSnapshot(job, sessions, tables, begun ? null : identity);
   const state = begun ? await slotState(source, stream.slot) : null;
   if (begun && (state === null || state.walStatus === 'lost'))
     throw new Problem('SlotLost', `${source.name}: slot ${stream.slot} is gone or has lost WAL that it needs`);
@@ -83,6 +85,7 @@ export async function openStreamSnapshot(
         identity,
         sourceDatabase: identity.database,
         consistentPoint: made.consistentPoint,
+        xids: null,
       });
   } catch (error) {
     await made.release();
@@ -95,13 +98,40 @@ export async function openStreamSnapshot(
   return { snapshot: made.snapshot, consistentPoint: made.consistentPoint, release };
 }
 
-/** A table that is chosen and not published would silently be left behind. Throws Drift. */
+/** From the moment at which every trigger stands, snapshots say which captured changes they have. */
+async function captureSnapshot(
+  job: Making,
+  { source, target }: { readonly source: Session; readonly target: Session },
+  tables: readonly RelationName[],
+  identity: (Identity & { readonly database: string }) | null,
+): Promise<StreamSnapshot> {
+  await installCapture(source, captureNames(job.publication), tables, patience(job));
+  crashPoint('stream.published');
+  const now = await source.one<{ lsn: string; xids: string }>(
+    `SELECT pg_current_wal_flush_lsn()::text AS lsn, pg_current_snapshot()::text AS xids`,
+  );
+  if (identity !== null)
+    await recordStream(target, {
+      ...job,
+      identity,
+      sourceDatabase: identity.database,
+      consistentPoint: now?.lsn ?? '0/0',
+      xids: now?.xids ?? '',
+    });
+  return { snapshot: null, consistentPoint: 'xids', release: () => Promise.resolve() };
+}
+
+/** A table that is chosen and not followed would silently be left behind. Throws Drift. */
 export async function refuseUnpublished(
   source: Session,
-  publication: string,
+  { capture, publication }: Pick<StreamJob, 'capture' | 'publication'>,
   chosen: readonly RelationName[],
 ): Promise<void> {
-  const published = new Set(((await publishedTables(source, publication)) ?? []).map(tableKey));
+  const found =
+    capture === 'triggers'
+      ? await capturedTables(source, captureNames(publication))
+      : ((await publishedTables(source, publication)) ?? []);
+  const published = new Set(found.map(tableKey));
   const missing = chosen.filter((table) => !published.has(tableKey(table)));
   if (missing.length === 0) return;
   throw new Problem(
@@ -120,11 +150,14 @@ export async function dropStream(
   const names = streamNames(job.migration, job.source, job.target);
   const stream = await findStream(target, job.migration);
   if (source === null)
-    throw new Problem('Unreachable', `${job.source.name}: slot ${job.slot} may stand there and keeps WAL`, {
+    throw new Problem('Unreachable', `${job.source.name}: what the stream needs may stand there, and a slot keeps WAL`, {
       hint: 'it is dropped as soon as the source answers',
     });
-  for (const slot of [names.later, job.slot]) await dropSlot(source, slot);
-  crashPoint('stream.unslotted');
-  await dropPublication(source, job.publication, patience(job));
+  if (job.capture === 'triggers') await removeCapture(source, captureNames(job.publication), patience(job));
+  else {
+    for (const slot of [names.later, job.slot]) await dropSlot(source, slot);
+    crashPoint('stream.unslotted');
+    await dropPublication(source, job.publication, patience(job));
+  }
   if (stream !== null) await endStream(target, job.migration);
 }

@@ -14,7 +14,9 @@ import { checkSignal } from '../work';
 import type { Culprit } from './apply';
 import { Unapplied } from './apply';
 import { Applier, openApplySession, problemOf } from './applier';
-import { refuseOtherServer } from './begin';
+import { identityOf, refuseOtherServer } from './begin';
+import { captureNames } from './capture';
+import { readChanges } from './changes';
 import { Intake } from './intake';
 import { lsnOf, lsnText } from './lsn';
 import type { StreamJob } from './types';
@@ -93,6 +95,7 @@ export async function followStream(job: StreamJob, options: FollowOptions): Prom
       const begun = await beginAttempt(target, ref, 'do', job.signal);
       if (begun.state === 'already') return { verdict: 'ended', position: '0/0', held: null };
       const applier = await Applier.start(job, begun.attempt, target, source);
+      const read = job.capture === 'triggers' ? readCaptured : readLog;
       const followed = await read(job, options, applier, source);
       await finishAttempt(target, begun.attempt, { status: 'pending', rows: applier.changes, result: {} });
       return followed;
@@ -104,7 +107,7 @@ export async function followStream(job: StreamJob, options: FollowOptions): Prom
   }
 }
 
-async function read(job: StreamJob, options: FollowOptions, applier: Applier, source: Session): Promise<Followed> {
+async function readLog(job: StreamJob, options: FollowOptions, applier: Applier, source: Session): Promise<Followed> {
   await endOldReader(job, source);
   const until = options.drain ? await positionNow(source) : null;
   let wire: Wire | null = null;
@@ -173,6 +176,32 @@ async function read(job: StreamJob, options: FollowOptions, applier: Applier, so
   }
 }
 
+/** Of a source whose triggers write down what changes. */
+async function readCaptured(
+  job: StreamJob,
+  options: FollowOptions,
+  applier: Applier,
+  source: Session,
+): Promise<Followed> {
+  refuseOtherServer(source.name, applier.row, await identityOf(source));
+  const looking = new Looking(job, applier, source);
+  const answer = (verdict: Followed['verdict'], held: Held | null = null): Followed => ({
+    verdict,
+    position: lsnText(applier.position),
+    held,
+  });
+  const onRound = async (): Promise<'go on' | 'stop'> =>
+    looking.isDue() ? options.onLook(await looking.look()) : 'go on';
+  const rounds = { source, applier, names: captureNames(job.publication), onRound, ...job };
+  try {
+    const ended = await readChanges(rounds, options.drain);
+    return answer(ended === 'reached' ? 'reached' : 'later');
+  } catch (error) {
+    if (!(error instanceof Unapplied)) throw error;
+    return await refused(job, applier, error.culprit, answer);
+  }
+}
+
 async function refused(
   job: StreamJob,
   applier: Applier,
@@ -203,13 +232,13 @@ class Looking {
 
   async look(): Promise<StreamLook> {
     this.next = performance.now() + LOOK_MS;
-    const slot = await mustSlot(this.source, this.job.slot);
+    const slot = this.job.capture === 'triggers' ? null : await mustSlot(this.source, this.job.slot);
     const row = await this.source.one<{ lsn: string }>(`SELECT pg_current_wal_flush_lsn()::text AS lsn`);
     const now = lsnOf(row?.lsn ?? '');
     const { position, transactions, changes, skipped } = this.applier;
     if (this.seen.length < 10_000) this.seen.push({ at: performance.now(), lsn: now });
     while (this.seen[0] && this.seen[0].lsn <= position) this.seen.shift();
-    if (slot.walStatus === 'unreserved' && !this.warned) {
+    if (slot?.walStatus === 'unreserved' && !this.warned) {
       this.warned = true;
       this.job.log('warn', `${this.source.name}: the slot is about to lose WAL: max_slot_wal_keep_size is nearly used up`);
     }
@@ -221,8 +250,8 @@ class Looking {
       transactions,
       changes,
       skipped,
-      keptBytes: slot.keptBytes,
-      safeBytes: slot.safeBytes,
+      keptBytes: slot?.keptBytes ?? null,
+      safeBytes: slot?.safeBytes ?? null,
     };
   }
 }

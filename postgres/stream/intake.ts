@@ -12,6 +12,8 @@ export interface Batch {
   readonly transactions: number;
   /** Epoch ms of the last commit in it, by the source's clock. */
   readonly at: number | null;
+  /** Of captured changes: the snapshot behind the last of them. */
+  readonly xids?: string;
 }
 
 /** What an object costs beside its text. */

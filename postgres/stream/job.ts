@@ -15,6 +15,7 @@ export function jobOf(context: CopyContext): StreamJob {
     source,
     target,
     migration,
+    capture: streaming.capture,
     slot,
     publication,
     bufferBytes: bufferBytes(streaming),

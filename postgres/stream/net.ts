@@ -126,7 +126,7 @@ export function stepsOf(all: readonly Change[], planOf: PlanOf): Step[] {
   for (const { message, tx } of all) {
     const wanted = (relation: WireRelation): TablePlan | null => {
       const plan = planOf(relation);
-      return plan !== null && tx.commitLsn >= plan.fromLsn ? plan : null;
+      return plan !== null && plan.isNew(tx) ? plan : null;
     };
     if (message.kind === 'truncate') {
       const plans = message.relations.map(wanted).filter((plan) => plan !== null);

@@ -9,6 +9,7 @@ import type { RelationName } from '../../plan/model/steps';
 import { ident, relation as quoted } from '../ident';
 import type { Session } from '../session';
 import type { WireRelation } from './decode';
+import type { IsNew } from './from';
 import type { TableMapping } from './types';
 
 export interface PlanColumn {
@@ -43,8 +44,7 @@ export interface TablePlan {
   readonly types: readonly (string | null)[];
   /** null = rows are found by all their values. */
   readonly key: readonly KeyPart[] | null;
-  /** Older transactions are in the copied rows already. */
-  readonly fromLsn: bigint;
+  readonly isNew: IsNew;
 }
 
 interface TargetColumn extends Record<string, unknown> {
@@ -117,7 +117,7 @@ const straight = (relation: WireRelation, target: TargetTable): TableMapping['co
 export async function planTable(
   relation: WireRelation,
   mapping: TableMapping | null,
-  fromLsn: bigint,
+  isNew: IsNew,
   { source, target }: { readonly source: Session; readonly target: Session },
 ): Promise<TablePlan> {
   const from: RelationName = { schema: relation.schema, name: relation.name };
@@ -172,5 +172,5 @@ export async function planTable(
     if (key.length === 0) key = null;
   }
   const only = `${there.kind === 'r' ? 'ONLY ' : ''}${quoted(to)}`;
-  return { relation, source: from, to, label, only, columns, types, key, fromLsn };
+  return { relation, source: from, to, label, only, columns, types, key, isNew };
 }

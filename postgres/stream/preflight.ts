@@ -32,13 +32,14 @@ const some = (tables: readonly RelationName[]): string =>
 const refuse = (message: string, hint: string, checks: readonly unknown[] = []): Problem =>
   new Problem('PreflightFailed', message, { hint, details: { checks: checks.slice(0, 50) } });
 
-/** `slot`: the name that the plan gives. Throws PreflightFailed, PrivilegeMissing. */
+/** `slot`: the name that the plan gives. Triggers ask nothing of the server; making them says by itself what is missing. Throws PreflightFailed, PrivilegeMissing. */
 export async function checkStream(
   source: Session,
   target: Session,
   chosen: readonly RelationName[],
-  slot: string | undefined,
+  { capture, slot }: { readonly capture: 'wal' | 'triggers'; readonly slot?: string | undefined },
 ): Promise<void> {
+  if (capture === 'triggers') return checkTarget(target);
   await checkServer(source, slot);
   const tables = await source.rows<TableFacts>(FACTS, [
     JSON.stringify(chosen.map(({ schema, name }) => ({ schema, name }))),
@@ -90,7 +91,7 @@ async function checkServer(source: Session, slot: string | undefined): Promise<v
   if (found.level !== 'logical')
     throw refuse(
       `${source.name}: wal_level is ${found.level}`,
-      'ALTER SYSTEM SET wal_level = logical; and restart the server',
+      'ALTER SYSTEM SET wal_level = logical; and restart the server; or say  capture: triggers',
     );
   if (!found.may)
     throw new Problem('PrivilegeMissing', `${source.name}: role ${shown(source.role)} may not read the log`, {

@@ -34,7 +34,7 @@ export async function drainCopy(
   const job = jobOf(context);
   await withSession(job.source, { purpose: 'drain', migration: job.migration }, async (source) => {
     const chosen = (await chosenTables(source, context.control.tables)).filter(({ kind }) => kind === 'r');
-    await refuseUnpublished(source, job.publication, chosen);
+    await refuseUnpublished(source, job, chosen);
   });
   return followStream(job, { drain: true, onLook });
 }

@@ -14,6 +14,8 @@ export interface StreamRow extends Record<string, unknown> {
   readonly system: string;
   readonly timeline: number;
   readonly position: string;
+  /** Of captured changes: the snapshot whose every change is here. */
+  readonly xids: string | null;
   readonly transactions: number;
   readonly changes: number;
   readonly skipped: number;
@@ -22,7 +24,7 @@ export interface StreamRow extends Record<string, unknown> {
   readonly ended: boolean;
 }
 
-const ROW = `s.slot, s.publication, s.system_identifier AS system, s.timeline, s.position::text AS position, s.transactions::float8 AS transactions,
+const ROW = `s.slot, s.publication, s.system_identifier AS system, s.timeline, s.position::text AS position, s.xids, s.transactions::float8 AS transactions,
   s.changes::float8 AS changes, s.skipped::float8 AS skipped, s.skip_until::text AS "skipUntil", s.ended_at IS NOT NULL AS ended`;
 
 export async function findStream(target: Session, migration: string): Promise<StreamRow | null> {
@@ -45,16 +47,17 @@ export async function recordStream(
     readonly identity: Identity;
     readonly sourceDatabase: string;
     readonly consistentPoint: string;
+    readonly xids: string | null;
   },
 ): Promise<void> {
   await target.run(
-    `INSERT INTO pgshift.streams AS s (migration_name, slot, publication, system_identifier, timeline, source_database, began_at, position)
-     VALUES ($1, $2, $3, $4, $5, $6, $7::pg_lsn, $7::pg_lsn)
+    `INSERT INTO pgshift.streams AS s (migration_name, slot, publication, system_identifier, timeline, source_database, began_at, position, xids)
+     VALUES ($1, $2, $3, $4, $5, $6, $7::pg_lsn, $7::pg_lsn, $8)
      ON CONFLICT (migration_name) DO UPDATE SET slot = excluded.slot, publication = excluded.publication,
        system_identifier = excluded.system_identifier, timeline = excluded.timeline, source_database = excluded.source_database,
-       began_at = excluded.began_at, position = excluded.position, transactions = 0, changes = 0, skipped = 0, skip_until = NULL,
+       began_at = excluded.began_at, position = excluded.position, xids = excluded.xids, transactions = 0, changes = 0, skipped = 0, skip_until = NULL,
        source_time = NULL, started_at = clock_timestamp(), updated_at = clock_timestamp(), ended_at = NULL, epoch = s.epoch + 1`,
-    [of.migration, of.slot, of.publication, of.identity.system, of.identity.timeline, of.sourceDatabase, of.consistentPoint],
+    [of.migration, of.slot, of.publication, of.identity.system, of.identity.timeline, of.sourceDatabase, of.consistentPoint, of.xids],
   );
 }
 
@@ -89,15 +92,16 @@ export interface Advance {
   readonly skipped: number;
   /** Epoch ms of the last commit, by the source's clock. */
   readonly sourceTime: number | null;
+  readonly xids: string | null;
 }
 
 /** Last in each transaction; alone when there was nothing to apply. */
 export async function advanceStream(target: Session, attempt: Attempt, to: Advance): Promise<void> {
   const mine = await target.run(
     `UPDATE pgshift.streams SET position = greatest(position, $3::pg_lsn), transactions = transactions + $4, changes = changes + $5,
-            skipped = skipped + $6, source_time = coalesce(to_timestamp($7::float8 / 1000), source_time), updated_at = clock_timestamp()
+            skipped = skipped + $6, source_time = coalesce(to_timestamp($7::float8 / 1000), source_time), xids = coalesce($8, xids), updated_at = clock_timestamp()
       WHERE migration_name = $1 AND epoch = $2::bigint`,
-    [attempt.migration, attempt.epoch, to.position, to.transactions, to.changes, to.skipped, to.sourceTime],
+    [attempt.migration, attempt.epoch, to.position, to.transactions, to.changes, to.skipped, to.sourceTime, to.xids],
   );
   if (mine === 0) throw fenceBroken(attempt);
 }

@@ -23,6 +23,8 @@ export interface StreamJob {
   readonly target: Target;
   /** The row in pgshift.migrations of the target. */
   readonly migration: string;
+  /** From the source's log, or written down there by triggers. */
+  readonly capture: 'wal' | 'triggers';
   readonly slot: string;
   readonly publication: string;
   /** What may wait here to be applied, counted as it came over the wire and what holding it costs. */
@@ -46,6 +48,8 @@ export interface Tx {
   readonly commitLsn: bigint;
   /** Epoch ms by the source's clock. */
   readonly at: number;
+  /** Of captured changes: the transaction that wrote them. */
+  readonly xid?: bigint;
 }
 
 export type RowMessage = Extract<Message, { readonly kind: 'insert' | 'update' | 'delete' | 'truncate' }>;

@@ -167,7 +167,7 @@ test('increments on a schedule until a person ends them; one pass without a sche
 
 test('what cannot be followed is refused before anything is written', async () => {
   const refused = async (plan: Record<string, unknown>) => (await failure(await start(plan))).type;
-  expect(await refused({ streaming: { capture: 'triggers' } })).toBe('NotYet');
+  expect(await refused({ streaming: { capture: 'triggers', slot: 'a' } })).toBe('InvalidPlan');
   expect(await refused({ transfer: 'full' })).toBe('InvalidPlan');
   expect(await refused({ transfer: 'incremental', streaming: undefined })).toBe('InvalidPlan');
   expect(await refused({ transfer: 'incremental', streaming: undefined, incremental: { column: 'name' } })).toBe('PreflightFailed');
