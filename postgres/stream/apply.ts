@@ -85,7 +85,8 @@ function planIn(step: Step | undefined): TablePlan | null {
 function culpritOf(change: Change, step: Step | undefined, error: Error): Culprit {
   const plan = planIn(step);
   const { message } = change;
-  const row = message.kind === 'truncate' ? null : message.kind === 'insert' ? message.row : (message.old ?? message.row);
+  const now = message.kind === 'insert' || message.kind === 'update' ? message.row : null;
+  const row = message.kind === 'update' || message.kind === 'delete' ? (message.old ?? now) : now;
   const column = isProblem(error) && typeof error.details.column === 'string' ? error.details.column : null;
   return {
     change,

@@ -142,23 +142,25 @@ async function round(rounds: Rounds, relations: ReadonlyMap<string, WireRelation
     const xids = now?.xids ?? '';
     const since = `${literal(applier.xids)}::pg_snapshot`;
     await source.run(
-      `DECLARE captured NO SCROLL CURSOR FOR SELECT c.rel::text AS rel, c.op::text AS op, c.old_row AS old, c.new_row AS new, c.xid::text AS xid
+      `DECLARE captured NO SCROLL CURSOR FOR SELECT c.id::text AS id, c.rel::text AS rel, c.op::text AS op, c.old_row AS old, c.new_row AS new, c.xid::text AS xid
          FROM ${quoted(names.table)} AS c WHERE c.xid >= pg_snapshot_xmin(${since})
           AND NOT pg_visible_in_snapshot(c.xid, ${since}) ORDER BY c.id`,
     );
-    const tx: Tx = { commitLsn: lsnOf(before?.lsn ?? ''), at: Date.now() };
-    let any = false;
+    const upTo = lsnOf(before?.lsn ?? '');
+    const at = Date.now();
     for (;;) {
       checkSignal(signal);
-      const rows = await source.rows<Captured & { xid: string }>(`FETCH ${FETCH_ROWS} FROM captured`);
+      const rows = await source.rows<Captured & { id: string; xid: string }>(`FETCH ${FETCH_ROWS} FROM captured`);
       const last = rows.length < FETCH_ROWS;
       const changes = rows.flatMap((row): Change[] => {
         const relation = relations.get(row.rel);
-        return relation ? [{ message: messageOf(row, relation), tx: { ...tx, xid: BigInt(row.xid) } }] : [];
+        // Its number stands for its place: the same whenever it is read.
+        const tx: Tx = { commitLsn: BigInt(row.id), at, xid: BigInt(row.xid) };
+        return relation ? [{ message: messageOf(row, relation), tx }] : [];
       });
-      any ||= changes.length > 0;
-      if (last && !any) await applier.advance(tx.commitLsn, xids);
-      else await applier.apply({ changes, upTo: last ? tx.commitLsn : null, transactions: last ? 1 : 0, at: tx.at, xids });
+      const end = { upTo: last ? upTo : null, transactions: last ? 1 : 0, at, xids };
+      if (changes.length > 0 || (last && applier.isOpen())) await applier.apply({ changes, ...end });
+      else if (last) await applier.advance(upTo, xids);
       if (last) return;
     }
   } finally {

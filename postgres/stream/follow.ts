@@ -192,7 +192,8 @@ async function readCaptured(
   });
   const onRound = async (): Promise<'go on' | 'stop'> =>
     looking.isDue() ? options.onLook(await looking.look()) : 'go on';
-  const rounds = { source, applier, names: captureNames(job.publication), onRound, ...job };
+  const { flushMs, signal, publication } = job;
+  const rounds = { source, applier, names: captureNames(publication), onRound, flushMs, signal };
   try {
     const ended = await readChanges(rounds, options.drain);
     return answer(ended === 'reached' ? 'reached' : 'later');

@@ -86,11 +86,13 @@ export function followIn(context: CopyContext): Following {
   };
 }
 
-/** Slots and publications of ours. */
+/** Slots, publications, triggers and schema of ours. */
 export const leftOn = (database: FreshDatabase): Promise<Record<string, unknown>[]> =>
   database.query(
     `SELECT slot_name::text AS name FROM pg_replication_slots WHERE database = current_database()
-     UNION ALL SELECT pubname::text FROM pg_publication WHERE pubname LIKE 'pgshift%'`,
+     UNION ALL SELECT pubname::text FROM pg_publication WHERE pubname LIKE 'pgshift%'
+     UNION ALL SELECT tgname::text FROM pg_trigger WHERE tgname LIKE '%pgshift%'
+     UNION ALL SELECT nspname::text FROM pg_namespace WHERE nspname = 'pgshift'`,
   );
 
 /** A database with slots cannot be dropped. */

@@ -1,5 +1,5 @@
 /** Changes of a live source arrive once, in order, whatever they are: types, TOAST, keys that change, TRUNCATE, transactions larger than the buffer. */
-import { verifyBoth } from '../../../postgres/stream/run';
+import { drainCopy, verifyBoth } from '../../../postgres/stream/run';
 import { copyBatch, buildRest, makeSchema, openSnapshot } from '../../../postgres/copy/run';
 import { contents, eventually } from '../../support/copy';
 import { hasVersion } from '../../support/database';
@@ -28,7 +28,7 @@ CREATE TABLE log (at int, what text) PARTITION BY RANGE (at); CREATE TABLE log1 
 CREATE TABLE log2 PARTITION OF log FOR VALUES FROM (100) TO (200); ALTER TABLE log1 ADD PRIMARY KEY (at); ALTER TABLE log2 ADD PRIMARY KEY (at);
 INSERT INTO log SELECT g, 'w' || g FROM generate_series(1, 150) g; ANALYZE;`;
 
-const PLAN = { tables: { include: ['*.*'] } } as const;
+const PLAN = { tables: { include: ['*.*'] } };
 
 const CHANGES = [
   `INSERT INTO plain (v, t, u) VALUES (1, 'quote " back \\ comma , {brace} NULL', 900), (2, '', 901), (3, NULL, NULL), (4, E'tab\\tnew\\nline', 903)`,
@@ -62,13 +62,14 @@ async function change(pair: StreamPair, statements: readonly string[] = CHANGES)
   await client.end();
 }
 
-const both: readonly (readonly [ServerVersion, ServerVersion])[] = [
-  [18, 18],
-  [15, 18],
+const ways: readonly (readonly [ServerVersion, ServerVersion, 'wal' | 'triggers'])[] = [
+  [18, 18, 'wal'],
+  [15, 18, 'wal'],
+  [18, 18, 'triggers'],
 ];
-for (const versions of both)
-  (versions.every(hasVersion) ? test : test.skip)(`every kind of change, ${versions.join(' to ')}`, async () => {
-    const pair = await streamPair(SETUP, PLAN, versions);
+for (const [from, to, capture] of ways)
+  (hasVersion(from) && hasVersion(to) ? test : test.skip)(`every kind of change, ${from} to ${to}, ${capture}`, async () => {
+    const pair = await streamPair(SETUP, { ...PLAN, streaming: { capture } }, [from, to]);
     try {
       const { pieces } = await openSnapshot(pair.context);
       await makeSchema(pair.context);
@@ -197,7 +198,6 @@ test('what the target refuses: fail stops and names it, skip goes on, retry wait
       ...pair,
       context: { ...pair.context, control: { ...pair.context.control, streaming: { ...streaming!, onError } } },
     });
-    const { drainCopy } = await import('../../../postgres/stream/run');
     const held = await drainCopy(asked('retry').context, () => 'go on');
     expect(held).toMatchObject({ verdict: 'held', held: { table: 'public.one', code: 'Drift' } });
     await pair.target.query(`INSERT INTO one VALUES (3, 3, 'x')`);
