@@ -77,7 +77,8 @@ export function parseList(list: string): Map<number, string> {
 
 /** A stream's own, which stands on the source for as long as the run follows it: `name` or `name table`. */
 const isOurs = ({ kind, tag }: DumpItem): boolean =>
-  kind.startsWith('PUBLICATION') && /^pgshift_[0-9a-f]{16}_[a-z]{3}( |$)/.test(tag);
+  (kind.startsWith('PUBLICATION') && /^pgshift_[0-9a-f]{16}_[a-z]{3}( |$)/.test(tag)) ||
+  (kind === 'TRIGGER' && / _pgshift_capture_[0-9a-f]{12}(_all)?$/.test(tag));
 
 /** Everything of the source but schema pgshift, our publications and subscriptions. Throws BackupFailed, DiskFull, NoSuchFile. */
 export async function dumpSchema(context: CopyContext, snapshot: string): Promise<DumpItem[]> {
