@@ -142,7 +142,7 @@ function rowLike(plan: TablePlan, first: number): string {
   );
   const here = columns.map(({ name, type }) => `x.${ident(name)}::${type}`).join(', ');
   const there = columns.map((_, i) => `like_it.n${i}`).join(', ');
-  return `(SELECT x.ctid FROM ${plan.only} AS x, ${source} AS like_it WHERE ROW(${here}) OPERATOR(pg_catalog.*=) ROW(${there}) LIMIT 1)`;
+  return `(SELECT x.ctid FROM ${plan.only} AS x, ${source} AS like_it WHERE pg_catalog.record_image_eq(ROW(${here}), ROW(${there})) LIMIT 1)`;
 }
 
 export function deleteLike(plan: TablePlan, old: Tuple): Statement {

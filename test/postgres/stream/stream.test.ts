@@ -18,7 +18,7 @@ CREATE TABLE pair (a int, b text, v text, PRIMARY KEY (b, a)); INSERT INTO pair 
 CREATE TABLE bag (a int, j json, x point); ALTER TABLE bag REPLICA IDENTITY FULL;
 INSERT INTO bag SELECT g % 4, '{"a": 1}', '(1,2)' FROM generate_series(1, 20) g; INSERT INTO bag VALUES (NULL, NULL, NULL);
 CREATE TABLE kinds (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n numeric, f float8, d timestamptz, i interval, b bytea, c char(5), bits bit(3),
-  vc varchar(3)[], ints int[][], m mood, s short, tw two, r int4range, x xml, js jsonb, u uuid, mon money, twice int GENERATED ALWAYS AS (7 * 2) STORED);
+  vc varchar(3)[], ints int[][], m mood, s short, tw two, r int4range, js jsonb, u uuid, mon money, twice int GENERATED ALWAYS AS (7 * 2) STORED);
 CREATE SCHEMA "Odd S"; CREATE TABLE "Odd S"."T a" ("Key 1" text PRIMARY KEY, "select" text);
 CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent ON DELETE CASCADE);
 INSERT INTO parent SELECT generate_series(1, 10); INSERT INTO child SELECT g, g FROM generate_series(1, 10) g;
@@ -46,13 +46,13 @@ const CHANGES = [
   `BEGIN; UPDATE wide SET id = 8000 WHERE id = 8; UPDATE wide SET id = 8 WHERE id = 9; UPDATE wide SET id = 9 WHERE id = 8000; COMMIT`,
   `UPDATE pair SET v = 'x' WHERE a < 10; UPDATE pair SET b = 'c' || a WHERE a > 20; DELETE FROM pair WHERE a BETWEEN 11 AND 13`,
   `DELETE FROM bag WHERE ctid IN (SELECT ctid FROM bag WHERE a = 1 LIMIT 2); UPDATE bag SET j = '{"b": [1, 2]}' WHERE a = 2; UPDATE bag SET a = 5 WHERE a IS NULL; INSERT INTO bag VALUES (1, '{"a": 1}', '(1,2)'), (NULL, NULL, NULL)`,
-  `INSERT INTO kinds (n, f, d, i, b, c, bits, vc, ints, m, s, tw, r, x, js, u, mon) VALUES
-     ('NaN', '-0', 'infinity', '1 mon -3 days', '\\x00ff', 'ab', B'101', '{a,"b c",NULL,""}', '{{1,2},{3,NULL}}', 'it''s "ok"', 'abcde', ROW(1, 'a,"b'), '[1,5)', '<a>&amp;</a>', '{"k": "v\\"w"}', gen_random_uuid(), '12.34'),
-     (1.00, 'Infinity', '1800-01-01 00:00:00.123456+00', '0', '', '', B'000', '{}', NULL, 'sad', NULL, ROW(NULL, ''), 'empty', NULL, 'null', NULL, '-1')`,
+  `INSERT INTO kinds (n, f, d, i, b, c, bits, vc, ints, m, s, tw, r, js, u, mon) VALUES
+     ('NaN', '-0', 'infinity', '1 mon -3 days', '\\x00ff', 'ab', B'101', '{a,"b c",NULL,""}', '{{1,2},{3,NULL}}', 'it''s "ok"', 'abcde', ROW(1, 'a,"b'), '[1,5)', '{"k": "v\\"w"}', gen_random_uuid(), '12.34'),
+     (1.00, 'Infinity', '1800-01-01 00:00:00.123456+00', '0', '', '', B'000', '{}', NULL, 'sad', NULL, ROW(NULL, ''), 'empty', 'null', NULL, '-1')`,
   `UPDATE kinds SET n = 1.000, ints = '{{9}}', tw = NULL, c = 'xyz' WHERE id = 2`,
   `INSERT INTO "Odd S"."T a" VALUES ('k''1', 'é ü 漢'), ('', NULL); UPDATE "Odd S"."T a" SET "Key 1" = 'k2' WHERE "Key 1" = ''`,
   `INSERT INTO parent VALUES (11), (12); INSERT INTO child VALUES (11, 12); DELETE FROM parent WHERE id IN (1, 2)`,
-  `UPDATE log SET at = at + 49 WHERE at BETWEEN 60 AND 70; INSERT INTO log VALUES (0, 'zero'); DELETE FROM log WHERE at = 199`,
+  `UPDATE log SET at = at + 100 WHERE at BETWEEN 60 AND 70; INSERT INTO log VALUES (0, 'zero'); DELETE FROM log WHERE at = 199`,
   `SELECT nextval('plain_id_seq') FROM generate_series(1, 77)`,
 ];
 
@@ -248,7 +248,7 @@ test('verification beside the stream: no false alarm while clients write, a row 
   const client = await pair.source.client();
   const writer = (async () => {
     for (let n = 0; writing; n += 1) {
-      await client.query(`UPDATE one SET v = v + 1 WHERE id = $1`, [1 + (n % 1000)]);
+      await client.query(`UPDATE one SET v = v + 1 WHERE id = $1`, [101 + (n % 900)]);
       await client.query(`INSERT INTO one VALUES ($1, 0, 'new')`, [2000 + n]);
       if (n % 3 === 0) await client.query(`DELETE FROM one WHERE id = $1`, [2000 + n]);
     }
