@@ -24,8 +24,10 @@ export const CRASH_POINTS = {
   'range.after-commit': 'rows and checkpoint are committed; the next attempt goes on with the other ranges',
   'stream.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',
   'stream.slot': 'a slot whose snapshot is lost; dropped and made again by the next attempt',
-  'stream.before-commit': 'changes and position roll back together; they are read and applied again by the next attempt',
-  'stream.after-commit': 'changes and position are committed, the slot does not know; the next attempt begins at the position',
+  'stream.before-commit':
+    'changes and position roll back together; they are read and applied again by the next attempt',
+  'stream.after-commit':
+    'changes and position are committed, the slot does not know; the next attempt begins at the position',
   'stream.piece': 'a part of a large transaction rolls back; the whole of it comes again',
   'stream.unslotted': 'the slot is gone, its publication is left; dropped by the next attempt',
   'increment.before-commit': 'the slice rolls back with its bound; read again by the next attempt',

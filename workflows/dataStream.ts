@@ -90,8 +90,15 @@ function hold(run: Run, change: HeldChange): void {
   const { table, code, message } = change;
   const c = copyState(run);
   c.held = change;
-  c.quarantined = [...c.quarantined.filter((one) => one.table !== table), { no: 0, table, code, message, skipped: false }];
-  run.state.lastError = { code, message, hint: 'its key lies in pgshift.quarantine; mend the target and retry, or skip it' };
+  c.quarantined = [
+    ...c.quarantined.filter((one) => one.table !== table),
+    { no: 0, table, code, message, skipped: false },
+  ];
+  run.state.lastError = {
+    code,
+    message,
+    hint: 'its key lies in pgshift.quarantine; mend the target and retry, or skip it',
+  };
   run.show();
 }
 
@@ -198,19 +205,23 @@ export async function verifyLive(run: Run): Promise<void> {
   s.proof = proofOf(verified.shown);
   s.measured['verified'] = { tables: verified.tables, rows: verified.rows, differing: verified.differing };
   if (verified.problems.length > 0)
-    throw new Back(causeOf('ProofFailed', `the target differs from the source: ${verified.problems.slice(0, 5).join('; ')}`));
+    throw new Back(
+      causeOf('ProofFailed', `the target differs from the source: ${verified.problems.slice(0, 5).join('; ')}`),
+    );
 }
 
-const proofOf = (tables: readonly {
-  readonly table: string;
-  readonly sourceRows: number;
-  readonly targetRows: number;
-  readonly ranges: number;
-  readonly fingerprintSource: string;
-  readonly fingerprintTarget: string;
-  readonly equal: boolean;
-  readonly differing: number;
-}[]): RunState['proof'] =>
+const proofOf = (
+  tables: readonly {
+    readonly table: string;
+    readonly sourceRows: number;
+    readonly targetRows: number;
+    readonly ranges: number;
+    readonly fingerprintSource: string;
+    readonly fingerprintTarget: string;
+    readonly equal: boolean;
+    readonly differing: number;
+  }[],
+): RunState['proof'] =>
   tables.map((one) => ({
     table: one.table,
     column: '*',

@@ -272,7 +272,9 @@ export class Run {
   /** Ends this run's history and goes on in a new one with the same state. Only between pieces of work. */
   async renew(): Promise<never> {
     this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
-    await condition(() => allHandlersFinished() && !this.watching && !this.following && this.state.inbox.audit.length === 0);
+    await condition(
+      () => allHandlersFinished() && !this.watching && !this.following && this.state.inbox.audit.length === 0,
+    );
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }
 }

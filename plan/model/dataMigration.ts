@@ -52,9 +52,7 @@ export type DataMigrationPlan = z.output<typeof dataMigrationSchema>;
 export type DataMigrationInput = z.input<typeof dataMigrationSchema>;
 
 /** Values of built keys that are not built: `key: value`. */
-export const NOT_YET_VALUES: readonly (readonly [string, unknown])[] = [
-  ['verify', 'sample'],
-];
+export const NOT_YET_VALUES: readonly (readonly [string, unknown])[] = [['verify', 'sample']];
 
 /** What the workflow keeps of the plan's own part. */
 export type CopyControl = Pick<

@@ -91,7 +91,7 @@ export interface Passed {
 /** One pass over every table that was copied. Throws FenceBroken, Drift, Unreachable, ... */
 export const runPass = (context: CopyContext): Promise<Passed> =>
   withEnds(context, async (ends) => {
-    const { source, target } = ends;
+    const { target } = ends;
     const ref = { migration: context.migration, stepId: INCREMENT_STEP, phase: 'follow' } as const;
     const begun = await beginAttempt(target, ref, 'do', context.signal);
     if (begun.state === 'already') return { rows: 0, tables: 0, behind: 0 };

@@ -142,17 +142,17 @@ export async function refuseUnpublished(
 }
 
 /** Takes slot and publication away. Idempotent. Throws Unreachable when the source cannot be asked: a slot left there fills its disk. */
-export async function dropStream(
-  job: Making,
-  source: Session | null,
-  target: Session,
-): Promise<void> {
+export async function dropStream(job: Making, source: Session | null, target: Session): Promise<void> {
   const names = streamNames(job.migration, job.source, job.target);
   const stream = await findStream(target, job.migration);
   if (source === null)
-    throw new Problem('Unreachable', `${job.source.name}: what the stream needs may stand there, and a slot keeps WAL`, {
-      hint: 'it is dropped as soon as the source answers',
-    });
+    throw new Problem(
+      'Unreachable',
+      `${job.source.name}: what the stream needs may stand there, and a slot keeps WAL`,
+      {
+        hint: 'it is dropped as soon as the source answers',
+      },
+    );
   if (job.capture === 'triggers') await removeCapture(source, captureNames(job.publication), patience(job));
   else {
     for (const slot of [names.later, job.slot]) await dropSlot(source, slot);

@@ -62,7 +62,9 @@ export async function installCapture(
       `CREATE TABLE IF NOT EXISTS ${relation(names.table)} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
          xid xid8 NOT NULL DEFAULT pg_current_xact_id(), rel oid NOT NULL, op "char" NOT NULL, old_row text, new_row text)`,
     );
-    await source.run(`CREATE INDEX IF NOT EXISTS ${ident(`${names.table.name}_xid`)} ON ${relation(names.table)} (xid)`);
+    await source.run(
+      `CREATE INDEX IF NOT EXISTS ${ident(`${names.table.name}_xid`)} ON ${relation(names.table)} (xid)`,
+    );
     await source.run(functionSql(names));
   });
   const done = new Set((await capturedTables(source, names)).map(relation));

@@ -70,7 +70,7 @@ const nameOf = (job: StreamJob): string => `pgshift/${job.migration}/stream`.sli
 
 /** A reader of ours that was given up may still hold the slot. */
 async function endOldReader(job: StreamJob, source: Session): Promise<void> {
-  for (const until = performance.now() + OLD_READER_MS; performance.now() < until; ) {
+  for (const until = performance.now() + OLD_READER_MS; performance.now() < until;) {
     const slot = await mustSlot(source, job.slot);
     if (slot.activePid === null || slot.consumer !== nameOf(job)) return;
     await source.run('SELECT pg_terminate_backend($1)', [slot.activePid]);
@@ -241,7 +241,10 @@ class Looking {
     while (this.seen[0] && this.seen[0].lsn <= position) this.seen.shift();
     if (slot?.walStatus === 'unreserved' && !this.warned) {
       this.warned = true;
-      this.job.log('warn', `${this.source.name}: the slot is about to lose WAL: max_slot_wal_keep_size is nearly used up`);
+      this.job.log(
+        'warn',
+        `${this.source.name}: the slot is about to lose WAL: max_slot_wal_keep_size is nearly used up`,
+      );
     }
     const oldest = this.seen[0];
     return {

@@ -143,8 +143,7 @@ export async function planTable(
     const settable = column.identity !== 'a';
     const common = { name, settable, type: column.type };
     // Which columns an expression reads is not known: all of them.
-    if ('sql' in value)
-      return { ...common, sql: `(${value.sql})::${column.type}`, inputs: [...positions.values()] };
+    if ('sql' in value) return { ...common, sql: `(${value.sql})::${column.type}`, inputs: [...positions.values()] };
     const at = positions.get(value.from);
     if (at === undefined) throw drift(`the source has no column ${shown(value.from)}`);
     types[at] ??= column.type;

@@ -55,7 +55,10 @@ export async function checkStream(
   if (nameless.length > 0)
     throw refuse(
       `${source.name}: rows of ${some(nameless)} have no replica identity: once published, every UPDATE and DELETE of them would fail`,
-      `${nameless.slice(0, 3).map((table) => `ALTER TABLE ${relation(table)} REPLICA IDENTITY FULL;`).join(' ')} or give them a primary key, or exclude them`,
+      `${nameless
+        .slice(0, 3)
+        .map((table) => `ALTER TABLE ${relation(table)} REPLICA IDENTITY FULL;`)
+        .join(' ')} or give them a primary key, or exclude them`,
       nameless.map(shownRelation),
     );
   const foreign = tables.find(({ mine }) => !mine);

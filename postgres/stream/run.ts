@@ -88,23 +88,25 @@ export const verifyName = (migration: string): string => `${migration.slice(0, 9
 
 /** What is compared: the tables that were copied, while both sides change. */
 async function planOf(context: CopyContext): Promise<ValidationPlan> {
-  const tables = await withSession(
-    context.target,
-    { purpose: 'verify', migration: context.migration },
-    (target) =>
-      target.rows<{ schema: string; name: string; bound: string | null }>(
-        `SELECT t.schema_name AS schema, t.table_name AS name, i.bound FROM pgshift.copy_tables AS t
+  const tables = await withSession(context.target, { purpose: 'verify', migration: context.migration }, (target) =>
+    target.rows<{ schema: string; name: string; bound: string | null }>(
+      `SELECT t.schema_name AS schema, t.table_name AS name, i.bound FROM pgshift.copy_tables AS t
            LEFT JOIN pgshift.increments AS i USING (migration_name, schema_name, table_name)
           WHERE t.migration_name = $1 AND t.state = 'done' ORDER BY t.table_no`,
-        [context.migration],
-      ),
+      [context.migration],
+    ),
   );
   const column = context.control.incremental?.column;
   // Newer rows of the source are read by a later pass: they are no difference.
   const behind = tables.flatMap(({ bound, ...table }) =>
     column === undefined || bound === null
       ? []
-      : [[shownRelation(table), { where: `${ident(parseColumnName(column) ?? column)} <= ${literal(bound)}` }] as const],
+      : [
+          [
+            shownRelation(table),
+            { where: `${ident(parseColumnName(column) ?? column)} <= ${literal(bound)}` },
+          ] as const,
+        ],
   );
   return validateValidation({
     map: Object.fromEntries(behind),

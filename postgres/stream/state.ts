@@ -30,10 +30,9 @@ const ROW = `s.slot, s.publication, s.system_identifier AS system, s.timeline, s
 export async function findStream(target: Session, migration: string): Promise<StreamRow | null> {
   const there = await target.one<{ there: boolean }>(`SELECT to_regclass('pgshift.streams') IS NOT NULL AS there`);
   if (there?.there !== true) return null;
-  const row = await target.one<StreamRow>(
-    `SELECT ${ROW} FROM pgshift.streams AS s WHERE s.migration_name = $1`,
-    [migration],
-  );
+  const row = await target.one<StreamRow>(`SELECT ${ROW} FROM pgshift.streams AS s WHERE s.migration_name = $1`, [
+    migration,
+  ]);
   return row ?? null;
 }
 
@@ -57,7 +56,16 @@ export async function recordStream(
        system_identifier = excluded.system_identifier, timeline = excluded.timeline, source_database = excluded.source_database,
        began_at = excluded.began_at, position = excluded.position, xids = excluded.xids, transactions = 0, changes = 0, skipped = 0, skip_until = NULL,
        source_time = NULL, started_at = clock_timestamp(), updated_at = clock_timestamp(), ended_at = NULL, epoch = s.epoch + 1`,
-    [of.migration, of.slot, of.publication, of.identity.system, of.identity.timeline, of.sourceDatabase, of.consistentPoint, of.xids],
+    [
+      of.migration,
+      of.slot,
+      of.publication,
+      of.identity.system,
+      of.identity.timeline,
+      of.sourceDatabase,
+      of.consistentPoint,
+      of.xids,
+    ],
   );
 }
 

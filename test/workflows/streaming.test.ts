@@ -47,7 +47,8 @@ const start = (plan: Record<string, unknown> = {}): Promise<WorkflowHandle> => {
 
 const following = (handle: WorkflowHandle) =>
   until(handle, ({ waitingFor, step }) => waitingFor?.gate === 'finish' && step === 'follow');
-const count = async (sql: string): Promise<number> => (await h.database.query<{ n: number }>(sql).catch(() => []))[0]?.n ?? -1;
+const count = async (sql: string): Promise<number> =>
+  (await h.database.query<{ n: number }>(sql).catch(() => []))[0]?.n ?? -1;
 const userTables = () =>
   h.database.query(`SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public'`);
 
@@ -69,15 +70,23 @@ test('a writer all the time: followed, paused and resumed, verified behind the s
     await send(handle, 'pause', { by: 'ann' });
     await until(handle, ({ status }) => status === 'paused');
     await eventually(
-      async () => (await source.query(`SELECT 1 FROM pg_replication_slots WHERE active AND database = current_database()`)).length === 0,
+      async () =>
+        (await source.query(`SELECT 1 FROM pg_replication_slots WHERE active AND database = current_database()`))
+          .length === 0,
     );
     await send(handle, 'resume', { by: 'ann' });
     await eventually(async () => (await progressOf(handle)).lagBytes !== null);
     await send(handle, 'approve', { by: 'ann', gate: 'finish' });
     await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
     const report = await reportOf(handle);
-    expect(report.proof.map(({ equal, differing }) => [equal, differing])).toEqual([[true, 0], [true, 0]]);
-    expect(report.measured).toMatchObject({ verified: { tables: 2, differing: 0 }, stream: { skipped: 0, sequences: 2 } });
+    expect(report.proof.map(({ equal, differing }) => [equal, differing])).toEqual([
+      [true, 0],
+      [true, 0],
+    ]);
+    expect(report.measured).toMatchObject({
+      verified: { tables: 2, differing: 0 },
+      stream: { skipped: 0, sequences: 2 },
+    });
     expect(await leftOn(source)).toEqual([]);
     writing = false;
     await writer;
@@ -108,11 +117,15 @@ test('reject and cancel while it is followed take everything back, on both sides
 test('a change that the target refuses holds the stream; retry and skip by signal; equal rows at the end', async () => {
   const handle = await start({ streaming: { flush: '50ms', onError: 'retry' }, verify: 'none' });
   await following(handle);
-  await h.database.query(`ALTER TABLE customer ADD CONSTRAINT no_x CHECK (name <> 'x'); ALTER TABLE orders ADD CONSTRAINT no_y CHECK (note <> 'y')`);
+  await h.database.query(
+    `ALTER TABLE customer ADD CONSTRAINT no_x CHECK (name <> 'x'); ALTER TABLE orders ADD CONSTRAINT no_y CHECK (note <> 'y')`,
+  );
   await source.query(`UPDATE customer SET name = 'x' WHERE id = 5`);
   const held = await until(handle, ({ lastError }) => lastError !== null);
   expect(held.lastError).toMatchObject({ code: 'StepFailed' });
-  expect((await progressOf(handle)).tables).toContainEqual(expect.objectContaining({ table: 'public.customer', state: 'quarantined' }));
+  expect((await progressOf(handle)).tables).toContainEqual(
+    expect.objectContaining({ table: 'public.customer', state: 'quarantined' }),
+  );
   await h.database.query(`ALTER TABLE customer DROP CONSTRAINT no_x`);
   await send(handle, 'retry', { by: 'ann', target: 'public.customer' });
   await eventually(async () => (await count(`SELECT id AS n FROM customer WHERE name = 'x'`)) === 5);
@@ -123,9 +136,9 @@ test('a change that the target refuses holds the stream; retry and skip by signa
   await send(handle, 'skip', { by: 'ann', target: 'public.orders' });
   await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
   expect((await reportOf(handle)).measured).toMatchObject({ stream: { skipped: 1 } });
-  expect(await h.database.query(`SELECT table_name, key FROM pgshift.quarantine WHERE table_name = 'public.orders'`)).toEqual([
-    { table_name: 'public.orders', key: { id: '9' } },
-  ]);
+  expect(
+    await h.database.query(`SELECT table_name, key FROM pgshift.quarantine WHERE table_name = 'public.orders'`),
+  ).toEqual([{ table_name: 'public.orders', key: { id: '9' } }]);
   expect(await leftOn(source)).toEqual([]);
 });
 
@@ -149,7 +162,11 @@ test('a stream that cannot go on is taken back, or waits for a person where the 
 });
 
 test('increments on a schedule until a person ends them; one pass without a schedule', async () => {
-  const handle = await start({ transfer: 'incremental', streaming: undefined, incremental: { column: 'id', every: '* * * * * *' } });
+  const handle = await start({
+    transfer: 'incremental',
+    streaming: undefined,
+    incremental: { column: 'id', every: '* * * * * *' },
+  });
   await following(handle);
   const rows = () => count(`SELECT count(*)::int AS n FROM orders`);
   await source.query(`INSERT INTO orders (customer, note) SELECT 1, 'new' FROM generate_series(1, 100)`);
@@ -170,7 +187,9 @@ test('what cannot be followed is refused before anything is written', async () =
   expect(await refused({ streaming: { capture: 'triggers', slot: 'a' } })).toBe('InvalidPlan');
   expect(await refused({ transfer: 'full' })).toBe('InvalidPlan');
   expect(await refused({ transfer: 'incremental', streaming: undefined })).toBe('InvalidPlan');
-  expect(await refused({ transfer: 'incremental', streaming: undefined, incremental: { column: 'name' } })).toBe('PreflightFailed');
+  expect(await refused({ transfer: 'incremental', streaming: undefined, incremental: { column: 'name' } })).toBe(
+    'PreflightFailed',
+  );
   await source.query(`CREATE TABLE nameless (a int)`);
   expect(await refused({})).toBe('PreflightFailed');
   await source.query(`DROP TABLE nameless; CREATE UNLOGGED TABLE fast (a int PRIMARY KEY)`);
@@ -179,7 +198,9 @@ test('what cannot be followed is refused before anything is written', async () =
   await source.query(`DROP TABLE fast`);
   await source.query(`SELECT pg_create_logical_replication_slot('mine_${h.database.name}', 'pgoutput')`);
   expect(await refused({ streaming: { slot: `mine_${h.database.name}` } })).toBe('PreflightFailed');
-  expect(await source.query(`SELECT 1 FROM pg_replication_slots WHERE slot_name = 'mine_${h.database.name}'`)).toHaveLength(1);
+  expect(
+    await source.query(`SELECT 1 FROM pg_replication_slots WHERE slot_name = 'mine_${h.database.name}'`),
+  ).toHaveLength(1);
   expect(await userTables()).toEqual([]);
   const dry = await start({ mode: 'dry-run' });
   await expect(dry.result()).resolves.toMatchObject({ status: 'completed' });

@@ -64,7 +64,9 @@ test('an earlier look serves while new transactions are open all the time', asyn
 test('rows that changed are written over; a pass that died goes on; what has no bound is refused', async () => {
   const pair = await pairBy('changed');
   try {
-    await pair.source.query(`UPDATE event SET t = 'changed', changed = now() WHERE id <= 10; INSERT INTO event (t) VALUES ('new')`);
+    await pair.source.query(
+      `UPDATE event SET t = 'changed', changed = now() WHERE id <= 10; INSERT INTO event (t) VALUES ('new')`,
+    );
     const abort = new AbortController();
     abort.abort();
     expect(await codeOf(runPass({ ...pair.context, signal: abort.signal }))).toBe('AbortError');

@@ -43,7 +43,9 @@ test('kill -9 of the source', async () => {
   const pair = await streamPair('');
   const context: CopyContext = { ...pair.context, source: target('old', url) };
   try {
-    await run(`CREATE TABLE t (id serial PRIMARY KEY, v int NOT NULL); INSERT INTO t (v) SELECT 0 FROM generate_series(1, 2000)`);
+    await run(
+      `CREATE TABLE t (id serial PRIMARY KEY, v int NOT NULL); INSERT INTO t (v) SELECT 0 FROM generate_series(1, 2000)`,
+    );
     const { pieces } = await openSnapshot(context);
     await makeSchema(context);
     for (const { from, to } of pieces) await copyBatch(context, from, to);
@@ -57,7 +59,9 @@ test('kill -9 of the source', async () => {
         try {
           await client.connect();
           for (; writing; acknowledged += 1) {
-            await client.query(`WITH n AS (INSERT INTO t (v) VALUES (1)) UPDATE t SET v = v + 1 WHERE id = 1 + floor(random() * 2000)`);
+            await client.query(
+              `WITH n AS (INSERT INTO t (v) VALUES (1)) UPDATE t SET v = v + 1 WHERE id = 1 + floor(random() * 2000)`,
+            );
           }
         } catch {
           await sleep(50);
