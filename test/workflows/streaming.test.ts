@@ -1,4 +1,5 @@
 /** Workflow `dataMigration` with `transfer: streaming` and `incremental`: followed until a person ends it; whatever happens, nothing is left on the source. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
 import { contents, eventually, needPostgresTools } from '../support/copy';
 import type { FreshDatabase } from '../support/database';
@@ -19,7 +20,7 @@ let counter = 0;
 beforeEach(async () => {
   await needPostgresTools();
   source = await freshDatabase(18, SHOP);
-  h = await harness(undefined, {}, { old: source.url });
+  h = await harness(undefined, { heartbeatMs: 2_500 }, { old: source.url });
 });
 afterEach(async () => {
   await h.close();
@@ -60,6 +61,7 @@ test('a writer all the time: followed, paused and resumed, verified behind the s
       await client.query(`INSERT INTO orders (customer, note) VALUES (1 + $1 % 1000, 'live')`, [n]);
       await client.query(`UPDATE orders SET note = note || '.' WHERE id = 1 + $1 % 4000`, [n]);
       await client.query(`DELETE FROM orders WHERE id = 4001 + $1`, [n]);
+      await sleep(3);
     }
   })();
   try {

@@ -252,6 +252,33 @@ test('one attempt at a time; a slot that is gone and a server that is another on
   }
 });
 
+test('captured changes: who commits later comes later, whatever its number', async () => {
+  const pair = await copied(ONE, { streaming: { capture: 'triggers' } });
+  const following = pair.follow();
+  try {
+    const [early, late] = [await pair.source.client(), await pair.source.client()];
+    await early.query(`BEGIN; UPDATE one SET v = -1 WHERE id = 1`);
+    await late.query(`UPDATE one SET v = -2, t = 'late' WHERE id = 2`);
+    const arrived = (id: number, v: number) => async () =>
+      (await pair.target.query(`SELECT 1 FROM one WHERE id = ${id} AND v = ${v}`)).length === 1;
+    await eventually(arrived(2, -2));
+    // An older transaction that writes the row afterwards, with a younger one open beside it.
+    await late.query(`BEGIN; UPDATE one SET v = -3 WHERE id = 3`);
+    await early.query(`UPDATE one SET v = -4 WHERE id = 2; COMMIT`);
+    await eventually(arrived(2, -4));
+    expect(await arrived(1, -1)()).toBe(true);
+    expect(await arrived(3, -3)()).toBe(false);
+    await following.stop();
+    await late.query(`COMMIT`);
+    await late.query(`DELETE FROM one WHERE id > 500`);
+    await pair.expectEqual();
+    expect(await pair.source.query(`SELECT 1 FROM pg_proc WHERE proname LIKE 'capture_%'`)).toEqual([]);
+  } finally {
+    await following.stop();
+    await pair.drop();
+  }
+});
+
 test('verification beside the stream: no false alarm while clients write, a row that was spoilt is found', async () => {
   const pair = await copied(ONE);
   const following = pair.follow();
