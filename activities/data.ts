@@ -12,11 +12,14 @@ import { validateDataMigration } from '../plan/model/validate';
 import type { CopyContext } from '../postgres/copy/context';
 import * as copy from '../postgres/copy/run';
 import { refuseMissingRoles, refuseTaken } from '../postgres/copy/schema';
+import { chosenTables } from '../postgres/copy/tables';
+import { checkIncrement } from '../postgres/increment/bounds';
 import type { Session } from '../postgres/session';
 import { openSession, withSession } from '../postgres/session';
 import { install, installedVersion } from '../postgres/state/install';
 import { writeLog } from '../postgres/state/journal';
 import { claimName, findMigration } from '../postgres/state/migrations';
+import { checkStream } from '../postgres/stream/preflight';
 import { startThrottle } from '../postgres/throttle';
 import { databaseConfig, environmentDefaults, resolveTarget } from '../worker/config';
 import { Reporter } from './context';
@@ -44,9 +47,9 @@ export async function openData({ start }: { start: unknown }, tools: Tools): Pro
 
 /** Of what is asked, not of how it is typed: keys in order, defaults filled in. */
 function checksumOf(plan: DataMigrationPlan): string {
-  const { name, source, target, tables, transfer, schema, keep, verify } = plan;
+  const { name, source, target, tables, transfer, schema, keep, verify, streaming, incremental } = plan;
   return createHash('sha256')
-    .update(JSON.stringify({ name, source, target, tables, transfer, schema, keep, verify }))
+    .update(JSON.stringify({ name, source, target, tables, transfer, schema, keep, verify, streaming, incremental }))
     .digest('hex');
 }
 
@@ -73,6 +76,11 @@ async function check(plan: DataMigrationPlan, source: Session, target: Session):
   if (tables === 0)
     throw new Problem('NoSuchObject', 'tables: no table of the source is chosen', { where: { path: 'tables' } });
   if (plan.schema === 'create') await refuseMissingRoles(source, target);
+  const { streaming, incremental } = copyControlOf(plan);
+  if (!streaming && !incremental) return tables;
+  const chosen = (await chosenTables(source, plan.tables)).filter(({ kind }) => kind === 'r');
+  if (streaming) await checkStream(source, target, chosen, streaming);
+  if (incremental) await checkIncrement(source, chosen, incremental.column);
   return tables;
 }
 
@@ -138,7 +146,11 @@ async function refuseUsed(row: Used, plan: DataMigrationPlan, checksum: string):
 }
 
 /** Everything that a copy works with; the throttle reads its brakes on the target and ends with the activity. */
-async function withContext<T>(args: CopyArgs, tools: Tools, work: (context: CopyContext) => Promise<T>): Promise<T> {
+export async function withContext<T>(
+  args: CopyArgs,
+  tools: Tools,
+  work: (context: CopyContext) => Promise<T>,
+): Promise<T> {
   const { config } = tools.deps;
   const target = resolveTarget(config, args.copy.target);
   const options = stepOptions(args.options, null);

@@ -8,6 +8,7 @@ import { runHook } from './hook';
 import { open, prepare } from './prepare';
 import { prepareRollback } from './rollback';
 import { previewUndo, runSteps, undoSteps } from './steps';
+import * as stream from './stream';
 import type { Activities } from './types';
 import { finishValidation, openValidation, verifyPhase } from './verify';
 
@@ -38,6 +39,12 @@ export function createActivities(deps: ActivityDeps): Activities {
     verifyCopy: activity(deps, 'verifyCopy', data.verifyCopy),
     closeSnapshot: activity(deps, 'closeSnapshot', data.closeSnapshot),
     takeBackCopy: activity(deps, 'takeBackCopy', data.takeBackCopy),
+    observeBounds: activity(deps, 'observeBounds', stream.observeBounds),
+    incrementPass: activity(deps, 'incrementPass', stream.incrementPass),
+    followStream: activity(deps, 'followStream', stream.followStream),
+    verifyStream: activity(deps, 'verifyStream', stream.verifyStream),
+    skipChange: activity(deps, 'skipChange', stream.skipChange),
+    endStream: activity(deps, 'endStream', stream.endStream),
     prepareRollback: activity(deps, 'prepareRollback', prepareRollback),
     openValidation: activity(deps, 'openValidation', openValidation),
     verifyPhase: activity(deps, 'verifyPhase', verifyPhase),

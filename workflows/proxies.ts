@@ -50,6 +50,12 @@ export const CLASS_OF = {
   verifyCopy: 'bulk',
   closeSnapshot: 'quick',
   takeBackCopy: 'undo',
+  observeBounds: 'bulk',
+  incrementPass: 'bulk',
+  followStream: 'watch',
+  verifyStream: 'bulk',
+  skipChange: 'quick',
+  endStream: 'undo',
 } as const satisfies Record<keyof Activities, Class>;
 
 export function optionsOf(kind: Class, settings: Settings): ActivityOptions {

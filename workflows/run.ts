@@ -43,6 +43,8 @@ export class Run {
   /** The plan is known: messages can be judged. */
   ready = false;
   watching = false;
+  /** An activity of the stream runs beside the phases. */
+  following = false;
   readonly ask: Ask;
   private readonly early: { name: MessageName; argument: unknown }[] = [];
   private shownAttributes: ReadonlyMap<string, string | boolean> = new Map();
@@ -276,7 +278,9 @@ export class Run {
   /** Ends this run's history and goes on in a new one with the same state. Only between pieces of work. */
   async renew(): Promise<never> {
     this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
-    await condition(() => allHandlersFinished() && !this.watching && this.state.inbox.audit.length === 0);
+    await condition(
+      () => allHandlersFinished() && !this.watching && !this.following && this.state.inbox.audit.length === 0,
+    );
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }
 }
