@@ -31,10 +31,10 @@ interface CopyRun {
   close(): Promise<void>;
 }
 
-async function startCopy(plan: Record<string, unknown> = {}): Promise<CopyRun> {
+async function startCopy(plan: Record<string, unknown> = {}, targetSetup?: string): Promise<CopyRun> {
   await needPostgresTools();
   const source = await freshDatabase(18, SETUP);
-  const to = await freshDatabase(18);
+  const to = await freshDatabase(18, targetSetup);
   const connection = await Connection.connect({ address: temporalAddress() });
   const id = randomBytes(4).toString('hex');
   const taskQueue = `copy-${id}`;
@@ -116,6 +116,79 @@ test(
       expect(report.measured['epochs']).toBe(1);
     } finally {
       await run.close();
+    }
+  },
+  LONG,
+);
+
+const THEIRS = `
+CREATE TABLE big (id bigint PRIMARY KEY, k int CONSTRAINT small CHECK (k < 1000), t text, own text DEFAULT 'd'); CREATE INDEX big_k ON big (k);
+INSERT INTO big SELECT g, 1, 'theirs', 'kept' FROM generate_series(119901, 120100) g;
+CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'fired'; END$$;
+CREATE TRIGGER no AFTER INSERT OR UPDATE ON big FOR EACH ROW EXECUTE FUNCTION f();`;
+const MERGE = {
+  schema: 'existing',
+  tables: { include: ['big'] },
+  load: { method: 'upsert', disable: ['indexes', 'constraints', 'triggers'] },
+  map: {
+    big: {
+      columns: { t: { sql: 'CASE WHEN id % 10000 = 0 THEN NULL ELSE upper(t) END' } },
+      validate: { t: { sql: 'id % 10000 <> 0' } },
+    },
+  },
+  errors: { max: 12 },
+};
+
+test(
+  'the worker dies in a merge: every row once, bad ones listed once, everything on again; and the way back',
+  async () => {
+    const points = [
+      'load.disabled',
+      'range.before-commit:2',
+      'range.after-commit:2',
+      'range.before-commit:1',
+      'range.after-commit:1',
+    ];
+    for (const end of ['completed', 'taken back'] as const) {
+      const run = await startCopy(
+        { ...MERGE, ...(end === 'completed' ? {} : { gates: { finish: 'manual' } }) },
+        THEIRS,
+      );
+      try {
+        const before = await contents(run.target);
+        for (const point of points) {
+          const over = run.handle.result().then(() => ({ signal: 'the run ended before' }));
+          const { signal } = await Promise.race([run.worker(point).exited, over]);
+          expect([point, signal]).toEqual([point, 'SIGKILL']);
+        }
+        run.worker();
+        if (end === 'taken back') {
+          await eventually(
+            async () => (await run.target.query(`SELECT 1 FROM pgshift.copy_tables WHERE state = 'done'`)).length === 1,
+            90_000,
+          );
+          await run.handle.signal('reject', { by: 'test', gate: 'finish' });
+          await expect(run.handle.result()).rejects.toThrow();
+          const after = await contents(run.target);
+          expect(after.rows).toEqual(before.rows);
+          expect(after.catalog.filter((line) => !/pgshift/.test(line))).toEqual(before.catalog);
+          continue;
+        }
+        await expect(run.handle.result()).resolves.toMatchObject({ status: 'completed' });
+        const report = await run.handle.query<Report>('report');
+        expect(report.proof).toMatchObject([{ table: 'public.big', equal: true, rows: 119_988 }]);
+        expect(report.measured).toMatchObject({ mapped: { read: 120_000, loaded: 119_988, bad: 12 } });
+        expect(await run.target.query(`SELECT count(*)::int AS n FROM pgshift.quarantine`)).toEqual([{ n: 12 }]);
+        expect(
+          await run.target.query(
+            `SELECT count(*)::int AS n, count(*) FILTER (WHERE own = 'kept')::int AS theirs, count(*) FILTER (WHERE t = 'theirs')::int AS left FROM big`,
+          ),
+        ).toEqual([{ n: 120_089, theirs: 200, left: 101 }]);
+        const after = await contents(run.target);
+        expect(after.catalog.filter((line) => !/pgshift/.test(line))).toEqual(before.catalog);
+      } finally {
+        await run.close();
+      }
     }
   },
   LONG,
