@@ -176,7 +176,9 @@ function columnsOf(input: MapInput, origins: ReadonlyMap<string, Origin>): SpecC
         );
       continue;
     }
+    // A computed value under an old name replaces the old one: that is said, not silent.
     if (origin.from) used.add(origin.from.name);
+    else if (plain) used.add(plain.name);
     const filler = nulls.get(to.name);
     nulls.delete(to.name);
     columns.push(columnOf(to, origin, filler === undefined ? null : String(filler), test, columns.length));
