@@ -6,7 +6,7 @@ import { Problem, isProblem } from '../../plan/model/errors';
 import { beginAttempt, finishAttempt } from '../fence';
 import { shownRelation } from '../../plan/model/quote';
 import { relation } from '../ident';
-import { putBack } from '../map/disable';
+import { putBack, takeOff } from '../map/disable';
 import { targetOf } from '../map/store';
 import type { StoredProof } from '../map/table';
 import { readTables } from './tables';
@@ -77,6 +77,11 @@ const EVERY_TABLE = 2 ** 31 - 1;
 async function emptyAll(context: CopyContext, target: Session): Promise<void> {
   const { migration, control } = context;
   const begun = (await readTables(target, migration, 0, EVERY_TABLE)).filter(({ epoch }) => epoch > 0).reverse();
+  // What was off for the load is off for its way back: a trigger that must not see rows come must not see them go.
+  const off = (control.load?.disable ?? []).filter((what) => what === 'triggers');
+  const load = control.load && { ...control.load, disable: off };
+  for (const table of begun)
+    await takeOff({ ...context, control: { ...control, ...(load ? { load } : {}) } }, target, table);
   for (const { proof } of await target.rows<{ proof: StoredProof }>(
     `SELECT t.proof FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND (t.proof->>'tracked')::boolean ORDER BY t.table_no DESC`,
     [migration],
