@@ -1,7 +1,7 @@
 /** The published JSON Schema is the one that validates, and the examples keep to it. */
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadPlan } from '../../client/planFile';
+import { loadStartable } from '../../client/planFile';
 import { planJsonSchema } from '../../client/planSchema';
 
 const root = join(__dirname, '..', '..');
@@ -20,5 +20,7 @@ test('it is draft 2020-12 and refuses unknown keys', () => {
 const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|json)$/.test(name));
 
 test.each(examples)('examples/%s is a plan', (name) => {
-  expect(loadPlan(join(root, 'examples', name)).plan.kind).toBe('schema-migration');
+  const loaded = loadStartable(join(root, 'examples', name));
+  const { kind } = 'data' in loaded ? loaded.data.plan : loaded.schema.plan;
+  expect(['schema-migration', 'data-migration']).toContain(kind);
 });
