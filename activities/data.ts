@@ -138,7 +138,7 @@ async function refuseUsed(row: Used, plan: DataMigrationPlan, checksum: string):
 }
 
 /** Everything that a copy works with; the throttle reads its brakes on the target and ends with the activity. */
-async function withContext<T>(args: CopyArgs, tools: Tools, work: (context: CopyContext) => Promise<T>): Promise<T> {
+export async function withCopy<T>(args: CopyArgs, tools: Tools, work: (context: CopyContext) => Promise<T>): Promise<T> {
   const { config } = tools.deps;
   const target = resolveTarget(config, args.copy.target);
   const options = stepOptions(args.options, null);
@@ -170,18 +170,18 @@ async function withContext<T>(args: CopyArgs, tools: Tools, work: (context: Copy
   }
 }
 
-export const openSnapshot = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.openSnapshot);
-export const makeSchema = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.makeSchema);
-export const buildRest = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.buildRest);
-export const verifyCopy = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.verifyCopy);
-export const takeBackCopy = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.takeBackCopy);
+export const openSnapshot = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.openSnapshot);
+export const makeSchema = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.makeSchema);
+export const buildRest = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.buildRest);
+export const verifyCopy = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.verifyCopy);
+export const takeBackCopy = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.takeBackCopy);
 export const closeSnapshot = (args: CopyArgs, tools: Tools) =>
-  withContext(args, tools, (context) => copy.closeSnapshot(context, 'no longer needed'));
+  withCopy(args, tools, (context) => copy.closeSnapshot(context, 'no longer needed'));
 export const settleTable = (args: SettleArgs, tools: Tools) =>
-  withContext(args, tools, (context) => copy.settleTable(context, args.no, args.verdict));
+  withCopy(args, tools, (context) => copy.settleTable(context, args.no, args.verdict));
 
 export async function copyTables(args: PieceArgs, tools: Tools): Promise<copy.BatchDone> {
-  const done = await withContext(args, tools, (context) =>
+  const done = await withCopy(args, tools, (context) =>
     copy.copyBatch(context, args.from, args.to, (copied) => tools.beat({ copied })),
   );
   tools.deps.metrics.rows.inc({ operation: 'copy' }, done.rows);
@@ -194,7 +194,7 @@ export async function watchCopy(args: WatchCopyArgs, tools: Tools): Promise<{ re
   const began = performance.now();
   let lost = false;
   let before: { readonly bytes: number; readonly at: number } | null = null;
-  await withContext(args, tools, (context) =>
+  await withCopy(args, tools, (context) =>
     copy.watchCopy(context, args.epoch, ({ held, progress }) => {
       const { rowsDone, rowsTotal, bytesDone, bytesTotal } = progress;
       before ??= { bytes: bytesDone, at: performance.now() };

@@ -43,6 +43,10 @@ export class Run {
   /** The plan is known: messages can be judged. */
   ready = false;
   watching = false;
+  /** Other activities that run beside the phases. */
+  beside = 0;
+  /** Of a blue-green: its replication is watched. */
+  watchesPair = false;
   readonly ask: Ask;
   private readonly early: { name: MessageName; argument: unknown }[] = [];
   private shownAttributes: ReadonlyMap<string, string | boolean> = new Map();
@@ -61,7 +65,8 @@ export class Run {
 
   /** Epoch ms at which the hold ends; null = there is none. */
   holdEnds(): number | null {
-    const { contractedAt, facts } = this.state;
+    const { contractedAt, facts, pair } = this.state;
+    if (pair) return pair.heldSince === null ? null : Date.parse(pair.heldSince) + (parseDuration(this.options().hold) ?? 0);
     if (contractedAt === null || !facts?.keepsOld) return null;
     return Date.parse(contractedAt) + (parseDuration(this.options().hold) ?? 0);
   }
@@ -91,6 +96,11 @@ export class Run {
 
   /** The running activity says how far it is. Ignored when it comes from a step that is over. */
   live(report: Live): void {
+    const { pair } = this.state;
+    if (pair && report.step === 'replication') {
+      pair.lag = { bytes: report.lagBytes, ms: report.lagMs };
+      return this.details();
+    }
     if (this.state.step === null) return;
     this.state.live = report;
     this.state.step = report.step;
@@ -270,7 +280,9 @@ export class Run {
   /** Ends this run's history and goes on in a new one with the same state. Only between pieces of work. */
   async renew(): Promise<never> {
     this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
-    await condition(() => allHandlersFinished() && !this.watching && this.state.inbox.audit.length === 0);
+    await condition(
+      () => allHandlersFinished() && !this.watching && this.beside === 0 && this.state.inbox.audit.length === 0,
+    );
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }
 }

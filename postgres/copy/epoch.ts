@@ -64,12 +64,18 @@ export async function isHeld(source: Session, epoch: Epoch): Promise<boolean> {
 
 /**
  * The epoch to read from: the open one while it is held, else a new one. Throws TimelineChanged when the source is not the server (or not on the
- * timeline) of the first epoch, SnapshotLost when no holder comes up.
+ * timeline) of the first epoch, SnapshotLost when no holder comes up. `from` = the snapshot of a slot, which is imported; its connection must stay
+ * open until then.
  */
-export async function openEpoch(context: CopyContext, source: Session, target: Session): Promise<Epoch> {
+export async function openEpoch(
+  context: CopyContext,
+  source: Session,
+  target: Session,
+  from: string | null = null,
+): Promise<Epoch> {
   const rows = await rowsOf(target, context.migration);
   const open = asEpoch(rows.at(-1));
-  if (open !== null && (await isHeld(source, open))) return open;
+  if (from === null && open !== null && (await isHeld(source, open))) return open;
   crashPoint('epoch.before');
   await endEpochs(context, source, target, open === null ? 'never began' : 'its holder or the source died');
   await refuseOtherTimeline(source, rows[0]);
@@ -78,7 +84,7 @@ export async function openEpoch(context: CopyContext, source: Session, target: S
     context.migration,
     epoch,
   ]);
-  startHolder(context, epoch);
+  startHolder(context, epoch, from);
   const until = Date.now() + STARTS_MS;
   for (;;) {
     checkSignal(context.signal);
@@ -110,13 +116,13 @@ function holderFile(): string {
 }
 
 /** In a session and process group of its own: a signal to the worker, or its end, does not reach it. */
-function startHolder(context: CopyContext, epoch: number): void {
+function startHolder(context: CopyContext, epoch: number, from: string | null): void {
   const settings: HolderSettings = {
     sourceUrl: context.source.url,
     targetUrl: context.target.url,
     migration: context.migration,
     epoch,
-    from: null,
+    from,
     silenceMs: SILENCE_MS,
   };
   const child = spawn(process.execPath, [holderFile()], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });

@@ -22,7 +22,7 @@ import type { Pair, Pairs } from './pairs';
 import { atOnce } from './pairs';
 import { conditionOf, cut, rangesFor } from './ranges';
 import type { Shape } from './shape';
-import { columnList, refuseRewritten, shapeOf } from './shape';
+import { columnList, refuseRewritten, sameTypes, shapeOf } from './shape';
 import { pipeCopy } from './stream';
 import type { TableRow } from './tables';
 import { shown } from './tables';
@@ -132,7 +132,7 @@ async function planTable(copying: Copying, attempt: Attempt, table: TableRow, pa
   return readTable(copying, pair.source, table, async () => {
     const shape = await shapeOf(pair.source, table);
     const sameMajor = Math.floor(pair.source.serverVersion / 10_000) === Math.floor(copying.targetVersion / 10_000);
-    const binary = shape.binary && sameMajor;
+    const binary = shape.binary && sameMajor && (await sameTypes(pair.source, pair.target, table));
     let units = await unitsOf(control, attempt, 'do');
     if (units.length === 0) {
       const parts = rangesFor(table.bytes, rangeBytes(context.control), parallel.rangesPerTable);
