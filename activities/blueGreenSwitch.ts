@@ -29,6 +29,7 @@ import {
 } from '../postgres/switch/replicate';
 import type { SchemaState } from '../postgres/switch/schemaState';
 import { schemaState } from '../postgres/switch/schemaState';
+import type { SequencesSet } from '../postgres/switch/sequences';
 import { sequencesBehind, setSequences } from '../postgres/switch/sequences';
 import { fencingOf } from './blueGreen';
 import { must, refuseDdl } from './blueGreenReady';
@@ -42,7 +43,7 @@ import type { AfterSwitchArgs, SwitchArgs, SwitchOutcome } from './types';
 /** What is done after the lift, or to take back: outside of the budget, and never given up by it. */
 const AFTER_MS = 10_000;
 
-/** Of a probe: a row of ours that no direction carries, by a new connection. */
+/** A write to a row of ours that no direction carries. */
 async function probe(session: Session, id: string): Promise<void> {
   await inTransaction(session, async () => {
     await session.run('SET LOCAL synchronous_commit = on');
@@ -83,23 +84,22 @@ async function goForward({ open, args, parts }: Running, epoch: number): Promise
 }
 
 /** Nothing was lifted: the side that it came from takes writes, clients go on there, and the sync goes on. Right when any of it was done before. */
-async function goBack({ open, args, tools }: Running): Promise<void> {
-  const { both, pair, traffic, patience } = open;
+async function goBack({ open, args }: Running): Promise<void> {
+  const { both, pair, traffic } = open;
+  // Also when this attempt was given up, or the worker shuts down: clients are waiting.
+  const signal = new AbortController().signal;
   const { from } = args;
   const to = otherSide(from);
-  await takeBack(both, pair.migration, from, { ...fencingOf(args, tools.signal), deadlineMs: 0 });
+  await takeBack(both, pair.migration, from, { ...fencingOf(args, signal), deadlineMs: 0 });
   const row = must(await readGuard(both[from], pair.migration), both[from], pair.migration);
   await traffic.undo(
     from,
-    open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, {
-      token: row.epoch,
-      signal: new AbortController().signal,
-    }),
+    open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal }),
   );
   const there = directionFrom(from);
   const back = directionFrom(to);
   // The way back has an origin of its own that means nothing any more: it is made anew by the next attempt.
-  await dropDirection(both, pair, back, patience);
+  await dropDirection(both, pair, back, { ...open.patience, budgetMs: AFTER_MS, signal });
   await activate(both, pair, there);
 }
 
@@ -145,6 +145,15 @@ async function close({ open, args, tools, parts }: Running, attempt: Attempt, se
   );
 }
 
+async function carrySequences(both: OpenPair['both'], from: Side, gap: number): Promise<SequencesSet> {
+  const to = otherSide(from);
+  const set = await setSequences(both[from], both[to], gap);
+  const behind = await sequencesBehind(both[from], both[to]);
+  if (behind.length > 0)
+    throw new Problem('StepFailed', `sequences of ${to} are behind: ${behind.slice(0, 5).join(', ')}`);
+  return set;
+}
+
 interface Known {
   readonly schema: SchemaState;
   readonly verified: Counters | null;
@@ -162,12 +171,14 @@ async function carryOver({ open, args, tools, parts }: Running, { from, to }: At
       seen.appliedLsn = reached.confirmed;
       crashPoint('catchup.reached', args.purpose);
       await deactivate(both, pair, there);
-      await refuseDdl(both[from], known.schema);
-      const compared = await known.look.run(control.switch.verify, known.verified, () => parts.left('the last look at rows'));
-      const sequences = await setSequences(both[from], both[to], control.sequenceGap);
-      const behind = await sequencesBehind(both[from], both[to]);
-      if (behind.length > 0)
-        throw new Problem('StepFailed', `sequences of ${to} are behind: ${behind.slice(0, 5).join(', ')}`);
+      // Rows by sessions of their own, at the same time as everything else; both are waited for, whatever either says.
+      const [rows, rest] = await Promise.allSettled([
+        known.look.run(control.switch.verify, known.verified, () => parts.left('the last look at rows')),
+        refuseDdl(both[from], known.schema).then(() => carrySequences(both, from, control.sequenceGap)),
+      ]);
+      if (rows.status === 'rejected') throw rows.reason;
+      if (rest.status === 'rejected') throw rest.reason;
+      const [compared, sequences] = [rows.value, rest.value];
       crashPoint('sequences.set', args.purpose);
       return { reached, sequences, compared };
     },
@@ -193,26 +204,27 @@ export const switchOver = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcom
     const plan = await proofPlan({ ...args, what: 'verify' }, tools);
     const look = await openQuickVerify(pair[from], pair[to], plan);
     const seen: Seen = { fenceLsn: null, appliedLsn: null, clientErrors: 0 };
-    let lifted: number | null = null;
     let running: Running | null = null;
+    let epoch = 0;
     try {
-      const attempt: Attempt = { from, to, epoch: await arm(both, pair.migration, from) };
+      epoch = await arm(both, pair.migration, from);
+      const attempt: Attempt = { from, to, epoch };
       running = { open, args, tools, parts: new Parts(args.prefix, switchLimits(control).maxPauseMs, args.number) };
       await close(running, attempt, seen);
       await carryOver(running, attempt, seen, { schema, verified, look });
       running.parts.left('the lift');
-      lifted = attempt.epoch;
       await lift(both, pair.migration, attempt);
       running.parts.lifted();
       crashPoint('flip.before', args.purpose);
-      await goForward(running, attempt.epoch);
+      await goForward(running, epoch);
       tools.deps.metrics.switchPause.observe({ direction: directionFrom(from) }, running.parts.spentMs / 1_000);
       return outcomeOf(running, { outcome: 'switched', ...seen });
     } catch (error) {
-      // After an unknown outcome of the lift its row decides, not this code.
-      if (running === null || (lifted !== null && (await isLifted(both[to], pair.migration, lifted)))) throw error;
-      const because = isProblem(error) ? `${error.code}: ${error.message}` : 'an unexpected error';
-      const code = isProblem(error) ? error.code : 'Bug';
+      // After an unknown outcome of the lift its row decides, not this code; and an attempt that was settled by another has nothing to take back.
+      const row = running === null ? null : await readGuard(both[to], pair.migration);
+      if (running === null || row?.epoch !== epoch || row.writable) throw error;
+      const code = isProblem(error) ? error.code : tools.signal.aborted ? 'ServerRestarting' : 'Bug';
+      const because = isProblem(error) ? `${error.code}: ${error.message}` : code === 'Bug' ? 'an unexpected error' : 'the worker was stopped';
       tools.log.warn({ code, ...(isProblem(error) ? {} : { err: error }) }, `the switch is undone: ${because}`);
       await goBack(running);
       return outcomeOf(running, { outcome: 'undone', because, code, ...seen });
@@ -220,11 +232,6 @@ export const switchOver = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcom
       await look.close();
     }
   });
-
-const isLifted = async (session: Session, id: string, epoch: number): Promise<boolean> => {
-  const row = await readGuard(session, id);
-  return row?.writable === true && row.epoch === epoch;
-};
 
 /** After a switch that died or failed half way: forward when the lift committed, else back. */
 export const settleSwitch = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcome> =>

@@ -1,5 +1,8 @@
 /** Workflow `blueGreen`: the whole road under writes, the way back from before and after the switch, a drill, a budget that is overrun, bad input. */
 import type { WorkflowHandle } from '@temporalio/client';
+import { historyToJSON } from '@temporalio/common/lib/proto-utils';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { diffCatalog } from '../../postgres/catalog/diff';
 import type { Report } from '../../plan/model/status';
@@ -33,7 +36,13 @@ const start = (plan: Record<string, unknown> = {}): Promise<WorkflowHandle> => {
 const holding = (handle: WorkflowHandle) => until(handle, ({ status, phase }) => status === 'holding' && phase === 'hold', 90_000);
 const say = (report: Report): void =>
   void process.stderr.write(`${JSON.stringify(report.switches?.map(({ purpose, pausedMs, outcome }) => ({ purpose, pausedMs, outcome })))}\n`);
-const sequencesApart = ({ rows }: { rows: string[] }) => rows;
+
+/** With PGSHIFT_STORE_HISTORIES=1: for the test that replays them. */
+async function storeHistory(handle: WorkflowHandle, name: string): Promise<void> {
+  if (!process.env.PGSHIFT_STORE_HISTORIES) return;
+  const text = JSON.stringify(JSON.parse(historyToJSON(await handle.fetchHistory()))).replaceAll(/\d+@[\w.-]+/g, 'pgshift');
+  writeFileSync(join(__dirname, `../histories/blueGreen-${name}.json`), `${text}\n`);
+}
 
 test('the whole road under writes: nothing is lost, no client sees an error, the old side is fenced, and what replicates goes', async () => {
   const ledger = startWriters(world.router());
@@ -69,10 +78,10 @@ test('the whole road under writes: nothing is lost, no client sees an error, the
   await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
   expect((await statusOf(handle)).wayBack.possible).toBe(false);
   expect((await world.left()).filter((one) => !/^blue (wall|guard)/.test(one))).toEqual([]);
-  const rows = async (db: typeof world.blue) => sequencesApart(await contents(db));
-  expect(await rows(world.green)).toEqual(await rows(world.blue));
+  expect((await contents(world.green)).rows).toEqual((await contents(world.blue)).rows);
   const recorded = await world.blue.query<{ id: string }>(`SELECT step_id AS id FROM pgshift.steps WHERE status = 'done' AND finished_at IS NOT NULL`);
   expect(recorded.map(({ id }) => id)).toEqual(expect.arrayContaining(['guardrails', 'fence', 'resume', 'hold', 'decommission']));
+  await storeHistory(handle, 'completed');
 });
 
 test('rollback before the switch: nothing is left on either side', async () => {

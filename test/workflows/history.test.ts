@@ -112,7 +112,9 @@ test('stored histories replay; a workflow that was broken does not', async () =>
   expect(broken).not.toBe(code);
   const path = join(process.env.PGSHIFT_TEST_HOME ?? '.', 'broken-bundle.js');
   writeFileSync(path, broken);
-  const history: unknown = JSON.parse(readFileSync(join(STORED, files[0] ?? ''), 'utf8'));
+  const history: unknown = JSON.parse(
+    readFileSync(join(STORED, files.find((file) => file.startsWith('schemaMigration')) ?? ''), 'utf8'),
+  );
   await expect(Worker.runReplayHistory({ ...options, workflowBundle: { codePath: path } }, history)).rejects.toThrow(
     /[Nn]ondeterminism/,
   );
