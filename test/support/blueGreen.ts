@@ -7,8 +7,10 @@ import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { withSession } from '../../postgres/session';
 import { install } from '../../postgres/state/install';
 import { grantRouting } from '../../postgres/state/routes';
+import { withBoth } from '../../postgres/switch/pair';
+import { fenceStatus } from '../../postgres/switch/release';
+import type { FenceStatus } from '../../postgres/switch/release';
 import { leavings } from '../../postgres/switch/replicate';
-import { openSession } from '../../postgres/session';
 import { target } from '../../postgres/types';
 import { needPostgresTools } from './copy';
 import type { FreshDatabase, ServerVersion } from './database';
@@ -33,6 +35,8 @@ export interface PairWorld {
   router(): Router;
   /** Publications, subscriptions, slots, walls, guards. */
   left(): Promise<string[]>;
+  /** What `pgshift fence status` answers. */
+  fence(): Promise<FenceStatus>;
   catalog(side: 'blue' | 'green'): Promise<readonly string[]>;
   drop(): Promise<void>;
 }
@@ -52,6 +56,7 @@ export async function pairWorld(setup = SHOP, versions: readonly [ServerVersion,
     });
   const as = (db: FreshDatabase): string => db.url.replace('postgres@', `${role}@`);
   const routers: Router[] = [];
+  const sides = { blue: target('blue', blue.url), green: target('green', green.url) };
   return {
     blue,
     green,
@@ -78,17 +83,11 @@ export async function pairWorld(setup = SHOP, versions: readonly [ServerVersion,
       routers.push(made);
       return made;
     },
-    async left() {
-      const both = {
-        blue: await openSession(target('blue', blue.url), { purpose: 'test' }),
-        green: await openSession(target('green', green.url), { purpose: 'test' }),
-      };
-      try {
-        return (await leavings(both)).map(({ side, what, name }) => `${side} ${what} ${name}`);
-      } finally {
-        await Promise.all([both.blue.close(), both.green.close()]);
-      }
-    },
+    left: () =>
+      withBoth({ migration: 'test', ...sides }, 'test', async (both) =>
+        (await leavings(both)).map(({ side, what, name }) => `${side} ${what} ${name}`),
+      ),
+    fence: () => withBoth({ migration: 'test', ...sides }, 'test', (both) => fenceStatus(both, { blue: 'blue', green: 'green' })),
     async catalog(side) {
       const client = await (side === 'blue' ? blue : green).client();
       try {
