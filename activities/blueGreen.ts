@@ -67,7 +67,11 @@ function checksumOf({ name, blue, green, change, tables }: BlueGreenPlan): strin
 }
 
 /** Every table's guardrails, as far as they can be seen now. Throws GuardrailFailed. */
-export async function guard(open: OpenPair, stage: 'before' | 'switch', direction: 'forward' | 'reverse'): Promise<Guardrail[]> {
+export async function guard(
+  open: OpenPair,
+  stage: 'before' | 'switch',
+  direction: 'forward' | 'reverse',
+): Promise<Guardrail[]> {
   const { both, pair, peers, control } = open;
   const found = await runGuardrails({
     both,
@@ -98,10 +102,7 @@ export { checkTraffic };
 
 async function refuseUsed(row: MigrationRow, plan: BlueGreenPlan, checksum: string, database: string): Promise<void> {
   if (row.status !== 'completed')
-    throw await nameInUse(
-      { name: plan.name, database },
-      { workflowId: row.workflowId ?? '', runId: row.runId ?? '' },
-    );
+    throw await nameInUse({ name: plan.name, database }, { workflowId: row.workflowId ?? '', runId: row.runId ?? '' });
   if (row.checksum === checksum)
     throw new Problem('AlreadyApplied', `${plan.name} was completed at ${row.appliedAt ?? 'an unknown time'}`);
   throw new Problem('ChecksumMismatch', `${plan.name} was completed with another plan`, {
@@ -109,7 +110,13 @@ async function refuseUsed(row: MigrationRow, plan: BlueGreenPlan, checksum: stri
   });
 }
 
-async function claim(session: Session, plan: BlueGreenPlan, checksum: string, runId: string, tools: Tools): Promise<void> {
+async function claim(
+  session: Session,
+  plan: BlueGreenPlan,
+  checksum: string,
+  runId: string,
+  tools: Tools,
+): Promise<void> {
   const asked: Claim = {
     name: plan.name,
     kind: 'blue-green',
@@ -155,7 +162,10 @@ async function grantRoutes({ both, control }: OpenPair): Promise<void> {
       WHERE c.oid = 'pgshift.routes'::regclass AND x.privilege_type = 'SELECT' AND g.oid <> c.relowner`,
   );
   await grantRouting(both.blue, await there(both.blue, control.applicationRoles));
-  await grantRouting(both.green, await there(both.green, [...control.applicationRoles, ...granted.map(({ name }) => name)]));
+  await grantRouting(
+    both.green,
+    await there(both.green, [...control.applicationRoles, ...granted.map(({ name }) => name)]),
+  );
 }
 
 export const routesOf = (control: PairControl): RouteRef[] =>
@@ -218,7 +228,12 @@ async function unclaim(session: Session, name: string, tools: Tools): Promise<vo
 const STATE_STEP = 'schema_state';
 
 /** What green was like before anything was made there, and blue when its schema was read: kept in green's record. */
-export async function keepSchemaState(session: Session, migration: string, key: string, state: SchemaState): Promise<void> {
+export async function keepSchemaState(
+  session: Session,
+  migration: string,
+  key: string,
+  state: SchemaState,
+): Promise<void> {
   await session.run(
     `INSERT INTO pgshift.steps (migration_name, step_id, phase, status, result) VALUES ($1, $2, 'create_green', 'done', $3::jsonb)
      ON CONFLICT (migration_name, step_id) DO NOTHING`,

@@ -19,14 +19,7 @@ import { arm, lift, readGuard } from '../postgres/switch/guard';
 import type { Attempt } from '../postgres/switch/guard';
 import { directionFrom } from '../postgres/switch/names';
 import { waitReached } from '../postgres/switch/progress';
-import {
-  activate,
-  deactivate,
-  dropDirection,
-  endsOf,
-  namesOf,
-  readyWayBack,
-} from '../postgres/switch/replicate';
+import { activate, deactivate, dropDirection, endsOf, namesOf, readyWayBack } from '../postgres/switch/replicate';
 import type { SchemaState } from '../postgres/switch/schemaState';
 import { schemaState } from '../postgres/switch/schemaState';
 import type { SequencesSet } from '../postgres/switch/sequences';
@@ -67,7 +60,10 @@ async function goForward({ open, args, parts }: Running, epoch: number): Promise
   const { both, traffic, pair } = open;
   const to = otherSide(args.from);
   const call = (what: string) =>
-    open.call(`${args.purpose}/${args.number}/${what}`, AFTER_MS, { token: epoch, signal: new AbortController().signal });
+    open.call(`${args.purpose}/${args.number}/${what}`, AFTER_MS, {
+      token: epoch,
+      signal: new AbortController().signal,
+    });
   await parts.run('switch_traffic', async () => {
     // CONNECT first: clients come in the moment they are pointed there.
     await restoreConnect(both[to], must(await readGuard(both[to], pair.migration), both[to], pair.migration));
@@ -92,10 +88,7 @@ async function goBack({ open, args }: Running): Promise<void> {
   const to = otherSide(from);
   await takeBack(both, pair.migration, from, { ...fencingOf(args, signal), deadlineMs: 0 });
   const row = must(await readGuard(both[from], pair.migration), both[from], pair.migration);
-  await traffic.undo(
-    from,
-    open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal }),
-  );
+  await traffic.undo(from, open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal }));
   const there = directionFrom(from);
   const back = directionFrom(to);
   // The way back has an origin of its own that means nothing any more: it is made anew by the next attempt.
@@ -133,7 +126,9 @@ async function close({ open, args, tools, parts }: Running, attempt: Attempt, se
     'fence',
     async (left) => {
       const clients = await clientsOf(both[from]);
-      seen.clientErrors = clients.filter(({ transactionMs, state }) => transactionMs !== null && state !== 'idle').length;
+      seen.clientErrors = clients.filter(
+        ({ transactionMs, state }) => transactionMs !== null && state !== 'idle',
+      ).length;
       const options = { ...fencingOf(args, tools.signal), keepRoles: peerRoles[from], deadlineMs: left };
       const fenced = await fence(both[from], pair.migration, attempt, options);
       seen.fenceLsn = fenced.position;
@@ -161,13 +156,24 @@ interface Known {
 }
 
 /** The other side has the position; rows, schema and sequences agree; the way back is on. */
-async function carryOver({ open, args, tools, parts }: Running, { from, to }: Attempt, seen: Seen, known: Known): Promise<void> {
+async function carryOver(
+  { open, args, tools, parts }: Running,
+  { from, to }: Attempt,
+  seen: Seen,
+  known: Known,
+): Promise<void> {
   const { both, pair, control } = open;
   const there = directionFrom(from);
   await parts.run(
     'catch_up',
     async (left) => {
-      const reached = await waitReached(endsOf(both, there), namesOf(pair, there), seen.fenceLsn ?? '', left, tools.signal);
+      const reached = await waitReached(
+        endsOf(both, there),
+        namesOf(pair, there),
+        seen.fenceLsn ?? '',
+        left,
+        tools.signal,
+      );
       seen.appliedLsn = reached.confirmed;
       crashPoint('catchup.reached', args.purpose);
       await deactivate(both, pair, there);
@@ -190,7 +196,11 @@ async function carryOver({ open, args, tools, parts }: Running, { from, to }: At
       compared,
     }),
   );
-  await parts.run('reverse', () => readyWayBack(both, pair, directionFrom(to)), (lsn) => ({ from: lsn }));
+  await parts.run(
+    'reverse',
+    () => readyWayBack(both, pair, directionFrom(to)),
+    (lsn) => ({ from: lsn }),
+  );
 }
 
 /** Throws only where it could neither go on nor back: then `settleSwitch` does, by what the guard rows say. */
@@ -224,7 +234,11 @@ export const switchOver = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcom
       const row = running === null ? null : await readGuard(both[to], pair.migration);
       if (running === null || row?.epoch !== epoch || row.writable) throw error;
       const code = isProblem(error) ? error.code : tools.signal.aborted ? 'ServerRestarting' : 'Bug';
-      const because = isProblem(error) ? `${error.code}: ${error.message}` : code === 'Bug' ? 'an unexpected error' : 'the worker was stopped';
+      const because = isProblem(error)
+        ? `${error.code}: ${error.message}`
+        : code === 'Bug'
+          ? 'an unexpected error'
+          : 'the worker was stopped';
       tools.log.warn({ code, ...(isProblem(error) ? {} : { err: error }) }, `the switch is undone: ${because}`);
       await goBack(running);
       return outcomeOf(running, { outcome: 'undone', because, code, ...seen });
@@ -248,13 +262,24 @@ export const settleSwitch = (args: SwitchArgs, tools: Tools): Promise<SwitchOutc
       return outcomeOf(running, { outcome: 'switched', fenceLsn });
     }
     await goBack(running);
-    return outcomeOf(running, { outcome: 'undone', fenceLsn, because: 'the worker died in the middle', code: 'SwitchOverran' });
+    return outcomeOf(running, {
+      outcome: 'undone',
+      fenceLsn,
+      because: 'the worker died in the middle',
+      code: 'SwitchOverran',
+    });
   });
 
 /** What is done at leisure: walls, the direction that was left, and the record. */
-export const afterSwitch = (args: AfterSwitchArgs, tools: Tools): Promise<{ readonly wallsLeft: number; readonly writable: Side | 'none' }> =>
+export const afterSwitch = (
+  args: AfterSwitchArgs,
+  tools: Tools,
+): Promise<{ readonly wallsLeft: number; readonly writable: Side | 'none' }> =>
   withPair(args, tools, async ({ both, pair, patience }) => {
-    const rows = { blue: await readGuard(both.blue, pair.migration), green: await readGuard(both.green, pair.migration) };
+    const rows = {
+      blue: await readGuard(both.blue, pair.migration),
+      green: await readGuard(both.green, pair.migration),
+    };
     const writable: Side | 'none' = rows.blue?.writable ? 'blue' : rows.green?.writable ? 'green' : 'none';
     if (writable === 'none') return { wallsLeft: 0, writable };
     const settled = await settle(both[writable], pair.migration, fencingOf(args, tools.signal));

@@ -62,7 +62,12 @@ export async function proofPlan(args: Omit<VerifyPairArgs, 'number'>, tools: Too
     target: args.pair[to],
     tables: { include: ['*.*'], exclude: differs.addedTables },
     map: omitted,
-    checks: what === 'performance' ? ['performance'] : same && differs.addedTables.length === 0 ? ['rows', 'constraints'] : ['rows'],
+    checks:
+      what === 'performance'
+        ? ['performance']
+        : same && differs.addedTables.length === 0
+          ? ['rows', 'constraints']
+          : ['rows'],
   });
 }
 
@@ -102,7 +107,9 @@ export async function verifyPair(args: VerifyPairArgs, tools: Tools): Promise<Pa
     signal: tools.signal,
     progress: (progress) => {
       tools.beat(progress);
-      reporter.report(liveOf(args.what === 'performance' ? 'performance_check' : 'validate_green', tools.attempt, progress));
+      reporter.report(
+        liveOf(args.what === 'performance' ? 'performance_check' : 'validate_green', tools.attempt, progress),
+      );
     },
     log: (level, message, fields) => tools.log[level]({ ...fields }, message),
   };
@@ -124,8 +131,12 @@ export async function verifyPair(args: VerifyPairArgs, tools: Tools): Promise<Pa
       rows: result.statistics.rows,
       differing,
       seconds: result.statistics.seconds,
-      errors: result.errors.slice(0, 10).map(({ table, message }) => (table === null ? message : `${table}: ${message}`)),
-      warnings: result.warnings.slice(0, 20).map(({ table, message }) => (table === null ? message : `${table}: ${message}`)),
+      errors: result.errors
+        .slice(0, 10)
+        .map(({ table, message }) => (table === null ? message : `${table}: ${message}`)),
+      warnings: result.warnings
+        .slice(0, 20)
+        .map(({ table, message }) => (table === null ? message : `${table}: ${message}`)),
     };
   });
 }

@@ -138,7 +138,11 @@ async function refuseUsed(row: Used, plan: DataMigrationPlan, checksum: string):
 }
 
 /** Everything that a copy works with; the throttle reads its brakes on the target and ends with the activity. */
-export async function withCopy<T>(args: CopyArgs, tools: Tools, work: (context: CopyContext) => Promise<T>): Promise<T> {
+export async function withCopy<T>(
+  args: CopyArgs,
+  tools: Tools,
+  work: (context: CopyContext) => Promise<T>,
+): Promise<T> {
   const { config } = tools.deps;
   const target = resolveTarget(config, args.copy.target);
   const options = stepOptions(args.options, null);

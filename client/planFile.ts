@@ -238,8 +238,7 @@ export function loadPlan(file: string, options: LoadOptions = {}): LoadedPlan {
 }
 
 /** A plan of a kind that runs through steps, as `start` and `plan` take it. */
-export type Startable =
-  { readonly schema: LoadedPlan } | { readonly data: LoadedData } | { readonly pair: LoadedPair };
+export type Startable = { readonly schema: LoadedPlan } | { readonly data: LoadedData } | { readonly pair: LoadedPair };
 
 /** What `start` takes: a plan of any kind. @throws Problem as loadPlan, SameDatabase. */
 export function loadStartable(file: string, options: LoadOptions = {}): Startable {

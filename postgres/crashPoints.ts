@@ -40,7 +40,8 @@ export const CRASH_POINTS = {
   'wayback.ready': 'both sides are fenced, the way back is on, nothing is lifted; gone on with, or taken back',
   'lift.before': 'everything is ready, both sides are fenced; gone on with, or taken back',
   'lift.after': 'the other side takes writes: the point of no return; the next attempt finds it lifted and goes on',
-  'flip.before': 'the other side takes writes, clients wait and lead to the old one; pointed and let go by the next attempt',
+  'flip.before':
+    'the other side takes writes, clients wait and lead to the old one; pointed and let go by the next attempt',
   'flip.after': 'clients lead to the other side and wait; let go by the next attempt',
   'resume.after': 'clients work on the other side; walls and the old direction are taken down by the next attempt',
   'fence.revoked':

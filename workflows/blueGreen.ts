@@ -16,7 +16,7 @@ import { validateBlueGreen } from '../plan/model/validate';
 import { parseDuration } from '../plan/model/values';
 import { insist } from './back';
 import { copyState } from './dataCopy';
-import { Back, causeOf, failProblem } from './failure';
+import { Back, failProblem } from './failure';
 import { askHelp, passGate, passWindow } from './gates';
 import { interruptible } from './interruptible';
 import { goBackPair } from './pairBack';
@@ -93,7 +93,15 @@ async function guardrails(run: Run, start: unknown): Promise<void> {
   s.begun = 1;
   s.marks.push('prepared');
   await keepParts(run, [
-    { id: 'guardrails', phase: 'guardrails', status: 'done', startedAt, endedAt: nowIso(), attempts: 1, evidence: seen },
+    {
+      id: 'guardrails',
+      phase: 'guardrails',
+      status: 'done',
+      startedAt,
+      endedAt: nowIso(),
+      attempts: 1,
+      evidence: seen,
+    },
   ]);
   await measureBaselines(run);
 }
@@ -103,7 +111,11 @@ async function checkPerformance(run: Run): Promise<void> {
   if (pair.tables === 0) return;
   pair.tries += 1;
   const seen = await work(run, 'performance_check', () =>
-    run.ask('verifyPair', { ...pairArgs(run), from: 'blue', what: 'performance', number: pair.tries }, 'plans, caches and statistics of green'),
+    run.ask(
+      'verifyPair',
+      { ...pairArgs(run), from: 'blue', what: 'performance', number: pair.tries },
+      'plans, caches and statistics of green',
+    ),
   );
   if (seen !== null && seen !== 'closed') pair.evidence['performance'] = { warnings: seen.warnings };
 }
@@ -125,7 +137,11 @@ async function switchToGreen(run: Run): Promise<void> {
   s.contractedAt = nowIso();
   const subject = { database: s.database, migration: s.name };
   const finished = await persist(run, 'record', () =>
-    run.ask('finish', { ...subject, status: 'contracted', strict: false, cause: null, of: 'own' }, 'record that green takes the writes'),
+    run.ask(
+      'finish',
+      { ...subject, status: 'contracted', strict: false, cause: null, of: 'own' },
+      'record that green takes the writes',
+    ),
   );
   if (finished) s.measured = { ...s.measured, ...finished.measured };
 }
@@ -162,7 +178,8 @@ async function dwell(run: Run, ends: () => number, summary: string): Promise<voi
     await run.wait({
       status: 'holding',
       waiting: null,
-      until: () => (s.phase === 'hold' && s.inbox.endHold !== null) || s.inbox.tunings !== tunings || run.isPaused() !== paused,
+      until: () =>
+        (s.phase === 'hold' && s.inbox.endHold !== null) || s.inbox.tunings !== tunings || run.isPaused() !== paused,
       timeoutMs: paused && ends() <= Date.now() ? null : Math.max(1, ends() - Date.now()),
       summary,
     });
@@ -182,7 +199,12 @@ async function decommission(run: Run): Promise<void> {
   run.settled = true;
   pair.noWayBack = 'the way back was given up with the decommissioning';
   run.show('running');
-  const ended = await insist(run, 'decommission', () => run.ask('decommission', pairArgs(run), 'give up the way back'), ['retry']);
+  const ended = await insist(
+    run,
+    'decommission',
+    () => run.ask('decommission', pairArgs(run), 'give up the way back'),
+    ['retry'],
+  );
   pair.direction = null;
   s.measured['blue'] = ended?.blue ?? '';
   await timed(run, 'decommission', () => Promise.resolve(ended), seenOf);
@@ -195,7 +217,12 @@ async function decommission(run: Run): Promise<void> {
   if (pair.control.decommission === 'keep') return;
   await drainDecisions(run);
   s.marks.push('blue:gone');
-  const removed = await insist(run, 'decommission', () => run.ask('removeBlue', pairArgs(run), `${pair.control.decommission} blue`), ['retry', 'skip']);
+  const removed = await insist(
+    run,
+    'decommission',
+    () => run.ask('removeBlue', pairArgs(run), `${pair.control.decommission} blue`),
+    ['retry', 'skip'],
+  );
   s.measured['blue'] = removed?.blue ?? 'left as it is';
 }
 
@@ -219,10 +246,20 @@ async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void
     case 'sync':
       return sync(run);
     case 'validate_green':
-      await timed(run, name, () => proveRows(run, 'blue'), () => seenOf(pairState(run).evidence['verified']));
+      await timed(
+        run,
+        name,
+        () => proveRows(run, 'blue'),
+        () => seenOf(pairState(run).evidence['verified']),
+      );
       return;
     case 'performance_check':
-      await timed(run, name, () => checkPerformance(run), () => seenOf(pairState(run).evidence['performance']));
+      await timed(
+        run,
+        name,
+        () => checkPerformance(run),
+        () => seenOf(pairState(run).evidence['performance']),
+      );
       return;
     case 'gate':
       await passGate(run, 'switch_traffic');
@@ -240,10 +277,20 @@ async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void
     case 'resume':
       return;
     case 'monitor':
-      await timed(run, name, () => monitor(run), () => ({ trouble: pairState(run).trouble }));
+      await timed(
+        run,
+        name,
+        () => monitor(run),
+        () => ({ trouble: pairState(run).trouble }),
+      );
       return;
     case 'hold':
-      await timed(run, name, () => hold(run), () => ({ trouble: pairState(run).trouble }));
+      await timed(
+        run,
+        name,
+        () => hold(run),
+        () => ({ trouble: pairState(run).trouble }),
+      );
       return;
     case 'decommission':
       return decommission(run);

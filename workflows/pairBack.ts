@@ -84,7 +84,8 @@ export async function goBackPair(run: Run, cause: Cause): Promise<boolean> {
   if (s.control === null || s.control.mode === 'dry-run') return true;
   if (s.begun === 0) {
     // Cancelled in the middle of the guardrails: it may have claimed the name. A server that is away has nothing of it.
-    if (s.marks.includes('preparing')) await run.ask('abandonPair', syncArgs(run, 0), 'free the name').catch(() => undefined);
+    if (s.marks.includes('preparing'))
+      await run.ask('abandonPair', syncArgs(run, 0), 'free the name').catch(() => undefined);
     return true;
   }
   if (pair.writable !== 'blue') {
@@ -118,10 +119,16 @@ export async function goBackPair(run: Run, cause: Cause): Promise<boolean> {
     ]);
     await run.ask('finishGreen', { ...pairArgs(run), status }, 'record it on green');
     const { code, message } = cause;
-    await run.ask('finish', { ...subject, status, strict: false, cause: { code, message }, of: 'own' }, 'record that it was taken back');
+    await run.ask(
+      'finish',
+      { ...subject, status, strict: false, cause: { code, message }, of: 'own' },
+      'record that it was taken back',
+    );
   });
   s.step = null;
   s.updatedAt = nowIso();
-  s.lastError = s.lastError ?? (cause.code === 'RolledBack' ? null : { code: cause.code, message: cause.message, hint: ERRORS.RolledBack.hint });
+  s.lastError =
+    s.lastError ??
+    (cause.code === 'RolledBack' ? null : { code: cause.code, message: cause.message, hint: ERRORS.RolledBack.hint });
   return true;
 }

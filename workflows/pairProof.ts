@@ -17,12 +17,17 @@ export async function proveRows(run: Run, from: Side, shielded = false): Promise
   if (pair.tables === 0) return;
   pair.tries += 1;
   const ask = () =>
-    run.ask('verifyPair', { ...pairArgs(run), from, what: 'verify', number: pair.tries }, `compare every row, from ${from}`);
+    run.ask(
+      'verifyPair',
+      { ...pairArgs(run), from, what: 'verify', number: pair.tries },
+      `compare every row, from ${from}`,
+    );
   const done = shielded ? await insist(run, 'verification', ask, ['retry']) : await work(run, 'validate_green', ask);
   if (done === null || done === 'closed') return;
   pair.evidence['verified'] = { ...done };
   run.state.measured['verified'] = { tables: done.tables, rows: done.rows, seconds: done.seconds };
   if (!done.passed)
-    throw new Back(causeOf('ProofFailed', `rows differ: ${done.errors.slice(0, 3).join('; ') || 'see pgshift.differences'}`));
+    throw new Back(
+      causeOf('ProofFailed', `rows differ: ${done.errors.slice(0, 3).join('; ') || 'see pgshift.differences'}`),
+    );
 }
-

@@ -39,7 +39,11 @@ export async function keepParts(run: Run, parts: readonly PartDone[]): Promise<v
   }));
   const ids = new Set(reports.map(({ id }) => id));
   s.steps = [...s.steps.filter(({ id }) => !ids.has(id)), ...reports].slice(-PARTS_MAX);
-  await run.ask('recordParts', { ...pairArgs(run), parts }, `record ${parts.length === 1 ? (parts[0]?.id ?? '') : `${parts.length} steps`}`);
+  await run.ask(
+    'recordParts',
+    { ...pairArgs(run), parts },
+    `record ${parts.length === 1 ? (parts[0]?.id ?? '') : `${parts.length} steps`}`,
+  );
 }
 
 /** The time of one step of the road, with what was seen. */

@@ -18,7 +18,15 @@ import { nowIso } from './run';
 
 /** What another try may well do better. */
 const WORTH_ANOTHER: readonly string[] = [
-  ...['SwitchOverran', 'TrafficFailed', 'LockBudgetSpent', 'LockTimeout', 'Deadlock', 'GuardrailFailed', 'PreflightFailed'],
+  ...[
+    'SwitchOverran',
+    'TrafficFailed',
+    'LockBudgetSpent',
+    'LockTimeout',
+    'Deadlock',
+    'GuardrailFailed',
+    'PreflightFailed',
+  ],
   ...['Unreachable', 'ServerRestarting', 'FenceBroken', 'Timeout', 'StepFailed', 'NotNow'],
 ];
 const PREFIX: Readonly<Record<SwitchPurpose, string>> = { switch: '', drill: 'drill.', back: 'back.' };
@@ -37,7 +45,18 @@ function keep(run: Run, { from, purpose }: Asked, outcome: SwitchOutcome, attemp
   const direction = from === 'blue' ? 'forward' : 'reverse';
   pair.switches = [
     ...pair.switches,
-    { purpose, direction, pausedMs, fenceLsn, appliedLsn, clientErrors, at: nowIso(), attempts, outcome: outcome.outcome, because } as const,
+    {
+      purpose,
+      direction,
+      pausedMs,
+      fenceLsn,
+      appliedLsn,
+      clientErrors,
+      at: nowIso(),
+      attempts,
+      outcome: outcome.outcome,
+      because,
+    } as const,
   ].slice(-SHOWN);
   if (outcome.outcome === 'switched') {
     pair.writable = otherSide(from);
@@ -79,7 +98,9 @@ async function settle(run: Run, args: Parameters<Run['ask']>[1] & object): Promi
       if (tried < 5) await sleep(500);
       // Somebody has to look: a server is gone for good, or a row was changed by hand.
       else {
-        const settled = await insist(run, 'switch', () => run.ask('settleSwitch', args as never, 'settle the switch'), ['retry']);
+        const settled = await insist(run, 'switch', () => run.ask('settleSwitch', args as never, 'settle the switch'), [
+          'retry',
+        ]);
         if (settled) return settled;
       }
     }
@@ -109,7 +130,16 @@ async function attempt(run: Run, asked: Asked, shielded: boolean, number: number
     const { code, message, hint } = failed(error);
     s.lastError = { code, message, hint };
     // Clients have not noticed anything; what was made ready is used by the next try.
-    return { outcome: 'undone', pausedMs: 0, fenceLsn: null, appliedLsn: null, clientErrors: 0, because: `${code}: ${message}`, code, parts: [] };
+    return {
+      outcome: 'undone',
+      pausedMs: 0,
+      fenceLsn: null,
+      appliedLsn: null,
+      clientErrors: 0,
+      because: `${code}: ${message}`,
+      code,
+      parts: [],
+    };
   }
   run.show();
   const outcome = await nonCancellable(() => once(run, asked));
@@ -120,8 +150,12 @@ async function attempt(run: Run, asked: Asked, shielded: boolean, number: number
   run.show();
   await nonCancellable(async () => {
     const switched = outcome.outcome === 'switched';
-    const said = switched ? 'take down the walls of the writable side and the old direction' : 'take down what the attempt left';
-    await insist(run, 'after the switch', () => run.ask('afterSwitch', { ...pairArgs(run), switched }, said), ['retry']);
+    const said = switched
+      ? 'take down the walls of the writable side and the old direction'
+      : 'take down what the attempt left';
+    await insist(run, 'after the switch', () => run.ask('afterSwitch', { ...pairArgs(run), switched }, said), [
+      'retry',
+    ]);
     await keepParts(run, outcome.parts).catch(() => undefined);
   });
   return outcome;

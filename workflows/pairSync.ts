@@ -31,7 +31,11 @@ export async function createGreen(run: Run): Promise<void> {
 async function openSlot(run: Run, why: string | null): Promise<void> {
   const c = copyState(run);
   if (why !== null) c.lost.push(`epoch ${c.epoch}: ${why}`);
-  const opened = await run.ask('openSync', syncArgs(run, pairState(run).schemaEpoch), 'publication, slot and its snapshot');
+  const opened = await run.ask(
+    'openSync',
+    syncArgs(run, pairState(run).schemaEpoch),
+    'publication, slot and its snapshot',
+  );
   c.epoch = opened.epoch;
   c.tables = opened.tables;
   c.bytes = opened.bytes;
@@ -57,14 +61,19 @@ export async function sync(run: Run): Promise<void> {
       if (c.quarantined.some(({ skipped }) => skipped))
         throw new Back(causeOf('Rejected', 'a table was left out of the copy: a switch takes every table'));
       await work(run, 'sync', () =>
-        withSnapshot(run, () => run.ask('buildRest', syncArgs(run, 0), 'foreign keys, triggers, positions, views'), openSlot),
+        withSnapshot(
+          run,
+          () => run.ask('buildRest', syncArgs(run, 0), 'foreign keys, triggers, positions, views'),
+          openSlot,
+        ),
       );
       await work(run, 'sync', () => run.ask('closeSnapshot', syncArgs(run, 0), 'let the snapshot go'));
-      return work(run, 'sync', () => run.ask('subscribe', pairArgs(run), 'subscribe from the slot, until the lag is small'));
+      return work(run, 'sync', () =>
+        run.ask('subscribe', pairArgs(run), 'subscribe from the slot, until the lag is small'),
+      );
     },
     (lag) => ({ ...seenOf(lag), tables: c.tables, rows: c.rows, bytes: c.bytesDone, epochs: c.epoch }),
   );
   pairState(run).direction = 'forward';
   s.measured['copy'] = { tables: c.tables, rows: c.rows, bytes: c.bytesDone };
 }
-

@@ -26,9 +26,9 @@ async function watchOnce(run: Run): Promise<void> {
   const scope = new CancellationScope();
   run.beside += 1;
   let ended = false;
-  const stop = condition(
-    () => ended || over(run) || !due(run) || pair.direction !== direction,
-  ).then(() => scope.cancel());
+  const stop = condition(() => ended || over(run) || !due(run) || pair.direction !== direction).then(() =>
+    scope.cancel(),
+  );
   try {
     const seen = await scope.run(() =>
       run.ask(
@@ -39,7 +39,8 @@ async function watchOnce(run: Run): Promise<void> {
     );
     pair.trouble = seen.problems;
     pair.evidence['replication'] = { direction, lagBytes: seen.lagBytes, lagMs: seen.lagMs, problems: seen.problems };
-    if (seen.lost && direction === 'reverse') pair.noWayBack = 'the slot of the way back is lost: blue lacks writes made on green';
+    if (seen.lost && direction === 'reverse')
+      pair.noWayBack = 'the slot of the way back is lost: blue lacks writes made on green';
     run.show();
   } catch (error) {
     if (!isCancellation(error)) pair.trouble = [`it cannot be watched: ${failed(error).code}`];

@@ -90,7 +90,12 @@ export function optionsOf(kind: Class, settings: Settings): ActivityOptions {
     case 'once': {
       // What died in the middle of a switch is settled by what the guard rows say, never by running it again.
       const beat = Math.min(Number(heartbeatTimeout), SWITCH_HEARTBEAT_MS);
-      return { startToCloseTimeout: '10m', heartbeatTimeout: beat, retry: { maximumAttempts: 1, nonRetryableErrorTypes }, cancellationType };
+      return {
+        startToCloseTimeout: '10m',
+        heartbeatTimeout: beat,
+        retry: { maximumAttempts: 1, nonRetryableErrorTypes },
+        cancellationType,
+      };
     }
     case 'settle': {
       const retry = { ...FOR_EVER, initialInterval: '200ms', maximumInterval: '2s' } as const;

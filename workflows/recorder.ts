@@ -8,7 +8,9 @@ import type { Run } from './run';
 
 /** Where the record lies; a blue that was dropped has none any more. */
 const claimed = (run: Run): boolean =>
-  run.state.marks.includes('prepared') && run.state.control?.mode !== 'dry-run' && !run.state.marks.includes('blue:gone');
+  run.state.marks.includes('prepared') &&
+  run.state.control?.mode !== 'dry-run' &&
+  !run.state.marks.includes('blue:gone');
 
 async function writeAll(run: Run): Promise<void> {
   const s = run.state;

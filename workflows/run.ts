@@ -66,7 +66,8 @@ export class Run {
   /** Epoch ms at which the hold ends; null = there is none. */
   holdEnds(): number | null {
     const { contractedAt, facts, pair } = this.state;
-    if (pair) return pair.heldSince === null ? null : Date.parse(pair.heldSince) + (parseDuration(this.options().hold) ?? 0);
+    if (pair)
+      return pair.heldSince === null ? null : Date.parse(pair.heldSince) + (parseDuration(this.options().hold) ?? 0);
     if (contractedAt === null || !facts?.keepsOld) return null;
     return Date.parse(contractedAt) + (parseDuration(this.options().hold) ?? 0);
   }

@@ -78,7 +78,8 @@ async function earlyEnd(temporal: Temporal, id: string, runId: string): Promise<
     if (seen.execution === 'FAILED') return temporal.failure(id, runId);
     if (seen.endedAt !== null) return null;
     const status = await readStatus(temporal, seen);
-    if (!status.live || hasEnded(status) || (!EARLY_PHASES.includes(status.phase) && status.status !== 'pending')) return null;
+    if (!status.live || hasEnded(status) || (!EARLY_PHASES.includes(status.phase) && status.status !== 'pending'))
+      return null;
     await new Promise((resolve) => setTimeout(resolve, 150));
   }
   return null;

@@ -141,7 +141,15 @@ function proofs(report: ReportView): Section {
 function switches(report: ReportView): Section {
   return {
     title: 'Switches',
-    columns: [left('what'), left('direction'), left('outcome'), right('clients waited'), right('errors'), left('fence'), left('applied')],
+    columns: [
+      left('what'),
+      left('direction'),
+      left('outcome'),
+      right('clients waited'),
+      right('errors'),
+      left('fence'),
+      left('applied'),
+    ],
     rows: (report.switches ?? []).map((s) => [
       s.purpose,
       s.direction === 'forward' ? 'to green' : 'to blue',

@@ -19,7 +19,9 @@ export function renderRoad({ road, file, gates }: RoadView, colors: Colors): str
   });
   return [
     `${colors.bold(road.name)} from ${road.database} to ${road.green}          mode: ${road.mode}`,
-    table([{ title: 'step' }, { title: 'does', max: 72 }, { title: 'clients' }, { title: 'way back', max: 40 }], rows, { heading: colors.dim }),
+    table([{ title: 'step' }, { title: 'does', max: 72 }, { title: 'clients' }, { title: 'way back', max: 40 }], rows, {
+      heading: colors.dim,
+    }),
     ...road.notes.map((note) => colors.dim(note)),
     `Nothing was changed. Run it:  pgshift start ${file} --watch`,
   ].join('\n');

@@ -27,7 +27,9 @@ const BACK = 'switch back, lossless';
 
 const trafficOf = ({ traffic }: BlueGreenPlan): string =>
   traffic
-    .map((one) => (one.type === 'router' ? `router ${one.route}` : one.type === 'pgbouncer' ? `pgbouncer ${one.database}` : one.type))
+    .map((one) =>
+      one.type === 'router' ? `router ${one.route}` : one.type === 'pgbouncer' ? `pgbouncer ${one.database}` : one.type,
+    )
     .join(', ');
 
 export function roadOf(plan: BlueGreenPlan): Road {
@@ -36,8 +38,20 @@ export function roadOf(plan: BlueGreenPlan): Road {
   const steps: (RoadStep | null)[] = [
     { id: 'guardrails', title: 'look at both servers and databases; claim the name', clients: 'nothing', wayBack: '-' },
     backed ? { id: 'backup_blue', title: 'pg_dump of blue, read back', clients: 'nothing', wayBack: '-' } : null,
-    { id: 'create_green', title: `make blue's schema on ${plan.green}, without indexes; fence it`, clients: 'nothing', wayBack: DROP },
-    plan.change ? { id: 'apply_change', title: 'apply the change on green, in one transaction', clients: 'nothing', wayBack: DROP } : null,
+    {
+      id: 'create_green',
+      title: `make blue's schema on ${plan.green}, without indexes; fence it`,
+      clients: 'nothing',
+      wayBack: DROP,
+    },
+    plan.change
+      ? {
+          id: 'apply_change',
+          title: 'apply the change on green, in one transaction',
+          clients: 'nothing',
+          wayBack: DROP,
+        }
+      : null,
     {
       id: 'sync',
       title: 'slot and snapshot, parallel copy, indexes and constraints, subscription',
@@ -46,12 +60,32 @@ export function roadOf(plan: BlueGreenPlan): Road {
     },
     { id: 'validate_green', title: 'compare every row while both live', clients: 'nothing', wayBack: DROP },
     { id: 'performance_check', title: 'plans, caches and statistics of green', clients: 'nothing', wayBack: DROP },
-    { id: 'gate', title: `wait for gate switch_traffic${plan.window ? ' and the window' : ''}; guardrails again`, clients: 'nothing', wayBack: DROP },
-    { id: 'pause', title: `hold new work of ${trafficOf(plan)}, at most ${s.maxPause} to the resume`, clients: 'they wait', wayBack: UNDO },
+    {
+      id: 'gate',
+      title: `wait for gate switch_traffic${plan.window ? ' and the window' : ''}; guardrails again`,
+      clients: 'nothing',
+      wayBack: DROP,
+    },
+    {
+      id: 'pause',
+      title: `hold new work of ${trafficOf(plan)}, at most ${s.maxPause} to the resume`,
+      clients: 'they wait',
+      wayBack: UNDO,
+    },
     { id: 'fence', title: 'take CONNECT, end sessions, wall every table of blue', clients: 'they wait', wayBack: UNDO },
     { id: 'catch_up', title: 'green has the fence position durably; sequences', clients: 'they wait', wayBack: UNDO },
-    { id: 'reverse', title: 'replication from green to blue, before the first write', clients: 'they wait', wayBack: UNDO },
-    { id: 'switch_traffic', title: 'lift the fence of green: the point of no return; lead clients there', clients: 'they wait', wayBack: BACK },
+    {
+      id: 'reverse',
+      title: 'replication from green to blue, before the first write',
+      clients: 'they wait',
+      wayBack: UNDO,
+    },
+    {
+      id: 'switch_traffic',
+      title: 'lift the fence of green: the point of no return; lead clients there',
+      clients: 'they wait',
+      wayBack: BACK,
+    },
     { id: 'probe', title: 'a write on green, and a look at where clients lead', clients: 'they wait', wayBack: BACK },
     { id: 'resume', title: 'let clients go on', clients: 'they work on green', wayBack: BACK },
     { id: 'monitor', title: `watch for ${plan.monitor.duration}`, clients: 'they work on green', wayBack: BACK },

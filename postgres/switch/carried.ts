@@ -86,7 +86,8 @@ export async function compareShapes(both: Both): Promise<ShapeDifference> {
       const found = theirs.get(column.name);
       theirs.delete(column.name);
       if (found === undefined) wrong.push(`${label} has no column ${shown(column.name)}`);
-      else if (found.generated !== column.generated) wrong.push(`${label}.${shown(column.name)} is generated on one side`);
+      else if (found.generated !== column.generated)
+        wrong.push(`${label}.${shown(column.name)} is generated on one side`);
       else if (found.type !== column.type) changed.push(`${label}.${shown(column.name)}`);
     }
     refuseAdded(label, table, [...theirs.values()], both.green, wrong);

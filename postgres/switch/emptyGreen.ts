@@ -63,7 +63,9 @@ const OF_SCHEMA: Readonly<Record<string, (name: string) => string>> = {
 /** What the plan's change made beside relations: told by comparison with how green was. Answers what is still there. */
 export async function dropAdded(session: Session, before: SchemaState): Promise<readonly string[]> {
   for (const kind of ['function', 'type', 'extension', 'schema']) {
-    const added = schemaChanges(before, await schemaState(session)).filter((c) => c.kind === kind && c.change === 'added');
+    const added = schemaChanges(before, await schemaState(session)).filter(
+      (c) => c.kind === kind && c.change === 'added',
+    );
     for (const { name } of added) await session.run(OF_SCHEMA[kind]?.(name) ?? '').catch(() => undefined);
   }
   const left = schemaChanges(before, await schemaState(session)).filter(({ change }) => change === 'added');

@@ -57,7 +57,10 @@ interface Sum extends Record<string, unknown> {
 
 function sumSql(pair: Pair, side: 'source' | 'target', newest: boolean): string {
   const walk = pair.key?.walk;
-  const order = newest && walk ? ` ORDER BY ${walk[side].map(({ name }) => `t.${ident(name)} DESC`).join(', ')} LIMIT ${NEWEST}` : '';
+  const order =
+    newest && walk
+      ? ` ORDER BY ${walk[side].map(({ name }) => `t.${ident(name)} DESC`).join(', ')} LIMIT ${NEWEST}`
+      : '';
   return `SELECT count(*)::float8 AS n, coalesce(sum(x.h), 0)::text AS sum
             FROM (SELECT (${pair.rowHash[side]})::bigint AS h FROM ${pair.from[side]} WHERE ${pair.where[side]}${order}) AS x`;
 }
@@ -72,10 +75,14 @@ async function compareOne(sessions: SessionPair, pair: Pair, newest: boolean, le
   };
   const [source, target] = await Promise.all([read('source'), read('target')]);
   if (source.n !== target.n || source.sum !== target.sum)
-    throw new Problem('ProofFailed', `${pair.label} differs: ${source.n} and ${target.n} rows${newest ? ' of the newest' : ''}`, {
-      hint: 'pgshift verify shows the rows that differ',
-      details: { table: pair.label },
-    });
+    throw new Problem(
+      'ProofFailed',
+      `${pair.label} differs: ${source.n} and ${target.n} rows${newest ? ' of the newest' : ''}`,
+      {
+        hint: 'pgshift verify shows the rows that differ',
+        details: { table: pair.label },
+      },
+    );
   return source.n;
 }
 
@@ -88,12 +95,14 @@ export async function openQuickVerify(source: Target, target: Target, plan: Vali
   try {
     const test = await selfTest(sessions);
     const [here, there] = await Promise.all([readShapes(sessions.source), readShapes(sessions.target)]);
-    const pairs = here.length === 0 ? [] : pairTables({ plan, source: here, target: there, sameDatabase: false, test }).pairs;
+    const pairs =
+      here.length === 0 ? [] : pairTables({ plan, source: here, target: there, sameDatabase: false, test }).pairs;
     return {
       async run(what, before, leftMs) {
         const now = before === null ? null : await readCounters(sessions.source);
         const changed = pairs.filter(
-          ({ label, source: shape }) => what === 'full' || shape.partitioned || now === null || now[label] !== before?.[label],
+          ({ label, source: shape }) =>
+            what === 'full' || shape.partitioned || now === null || now[label] !== before?.[label],
         );
         const done = { tables: 0, newest: 0, rows: 0, unread: 0 };
         const began = performance.now();

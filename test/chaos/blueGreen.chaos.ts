@@ -1,9 +1,16 @@
 /** The kill matrix of a switch: the worker dies at every crash point of the road, of the switch and of the way back, each in a run of its own. */
+import type { Report } from '../../plan/model/status';
 import { BACK, INSIDE, runPair, THERE } from '../support/pairRun';
 
 const LONG = 600_000;
 const only = process.env.PGSHIFT_CHAOS_ONLY ? new RegExp(process.env.PGSHIFT_CHAOS_ONLY) : null;
-const chosen = <T extends string>(list: readonly T[]): T[] => list.filter((one) => !only || only.test(`blue-green ${one}`));
+const chosen = <T extends string>(list: readonly T[]): T[] =>
+  list.filter((one) => !only || only.test(`blue-green ${one}`));
+
+const tell = (kill: string, { switches = [] }: Report): void =>
+  void process.stderr.write(
+    `${kill}: ${switches.map((s) => `${s.purpose} ${s.outcome} ${s.pausedMs} ms`).join(', ')}\n`,
+  );
 
 describe('blue-green', () => {
   const there = chosen([...THERE, ...INSIDE]);
@@ -11,6 +18,7 @@ describe('blue-green', () => {
     'dies at %s',
     async (kill) => {
       const { missing, left, report } = await runPair({ kills: [kill], end: 'complete' });
+      tell(kill, report);
       expect([missing, left, report.writableSide]).toEqual([[], [], 'green']);
     },
     LONG,
@@ -20,6 +28,7 @@ describe('blue-green', () => {
     'dies at %s, on the way back',
     async (kill) => {
       const { missing, left, report } = await runPair({ kills: [kill], end: 'roll back' });
+      tell(kill, report);
       expect([missing, left, report.writableSide]).toEqual([[], [], 'blue']);
     },
     LONG,

@@ -10,7 +10,9 @@ test(
     const random = seeded(seed());
     const kills = [pick(THERE, random), pick(INSIDE.slice(0, 8), random)];
     const { missing, left, report, acknowledged } = await runPair({ kills, end: 'complete' });
-    process.stderr.write(`${kills.join(', ')}: ${JSON.stringify(report.switches?.map(({ pausedMs, outcome }) => [outcome, pausedMs]))}\n`);
+    process.stderr.write(
+      `${kills.join(', ')}: ${JSON.stringify(report.switches?.map(({ pausedMs, outcome }) => [outcome, pausedMs]))}\n`,
+    );
     expect(missing).toEqual([]);
     expect(left).toEqual([]);
     expect(acknowledged).toBeGreaterThan(20);
@@ -25,7 +27,9 @@ test(
     const random = seeded(seed() + 1);
     const kills = [pick(INSIDE.slice(8), random), pick(BACK, random)];
     const { missing, left, report } = await runPair({ kills, end: 'roll back' });
-    process.stderr.write(`${kills.join(', ')}: ${JSON.stringify(report.switches?.map(({ purpose, pausedMs, outcome }) => [purpose, outcome, pausedMs]))}\n`);
+    process.stderr.write(
+      `${kills.join(', ')}: ${JSON.stringify(report.switches?.map(({ purpose, pausedMs, outcome }) => [purpose, outcome, pausedMs]))}\n`,
+    );
     expect(missing).toEqual([]);
     expect(left).toEqual([]);
     expect(report.writableSide).toBe('blue');

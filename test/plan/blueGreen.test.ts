@@ -29,7 +29,14 @@ describe('kind blue-green', () => {
   test('has the defaults of the contract', () => {
     const made = validateBlueGreen(plan());
     expect(made).toMatchObject({
-      switch: { maxPause: '3s', maxLag: '1MB', maxTransactionAge: '30s', verify: 'changed', retryAfter: '5m', attempts: 3 },
+      switch: {
+        maxPause: '3s',
+        maxLag: '1MB',
+        maxTransactionAge: '30s',
+        verify: 'changed',
+        retryAfter: '5m',
+        attempts: 3,
+      },
       sequenceGap: 1000,
       drill: false,
       gates: { switch_traffic: 'manual', decommission: 'manual' },
@@ -37,20 +44,30 @@ describe('kind blue-green', () => {
       hold: '24h',
       decommission: 'keep',
     });
-    expect(syncControlOf(made)).toMatchObject({ source: 'app', target: 'app_new', schema: 'create', tables: { include: ['*.*'] } });
+    expect(syncControlOf(made)).toMatchObject({
+      source: 'app',
+      target: 'app_new',
+      schema: 'create',
+      tables: { include: ['*.*'] },
+    });
     expect(blueGreenControlOf(made)).toMatchObject({ kind: 'blue-green', database: 'app', hold: '24h' });
     expect(pairControlOf(made)).toMatchObject({ blue: 'app', green: 'app_new', hasChange: false });
   });
 
   test('naming one gate does not open the other', () => {
-    expect(validateBlueGreen(plan({ gates: { switch_traffic: 'none' } })).gates).toEqual({ switch_traffic: 'none', decommission: 'manual' });
+    expect(validateBlueGreen(plan({ gates: { switch_traffic: 'none' } })).gates).toEqual({
+      switch_traffic: 'none',
+      decommission: 'manual',
+    });
   });
 
   test('conditions of the monitoring hold while it monitors', () => {
     const condition = { name: 'errors', source: 'sql', query: 'SELECT 1', failWhen: 'value > 1' };
     const made = validateBlueGreen(plan({ monitor: { health: [condition] } }));
     expect(blueGreenControlOf(made).health).toMatchObject([{ name: 'errors', phases: ['monitor'] }]);
-    expect(refusal({ monitor: { health: [condition] }, health: [condition] })).toBe('InvalidPlan monitor.health[0].name');
+    expect(refusal({ monitor: { health: [condition] }, health: [condition] })).toBe(
+      'InvalidPlan monitor.health[0].name',
+    );
   });
 
   test.each([
@@ -63,7 +80,15 @@ describe('kind blue-green', () => {
     [{ green: 'app' }, 'SameDatabase green'],
     [{ traffic: [] }, 'InvalidPlan traffic'],
     [{ traffic: undefined }, 'InvalidPlan traffic'],
-    [{ traffic: [{ type: 'router', route: 'a' }, { type: 'router', route: 'a' }] }, 'InvalidPlan traffic'],
+    [
+      {
+        traffic: [
+          { type: 'router', route: 'a' },
+          { type: 'router', route: 'a' },
+        ],
+      },
+      'InvalidPlan traffic',
+    ],
     [{ gates: { pause: 'manual' } }, 'InvalidPlan gates.pause'],
     [{ gates: { fence: 'manual' } }, 'InvalidPlan gates.fence'],
     [{ gates: { contract: 'manual' } }, 'InvalidPlan gates.contract'],
@@ -86,7 +111,17 @@ describe('kind blue-green', () => {
     const file = resolve(__dirname, '../../examples/05_shop_new_server.yaml');
     const road = roadOf(validateBlueGreen(parse(readFileSync(file, 'utf8'))));
     expect(road.steps.map(({ id }) => id)).toEqual([
-      ...['guardrails', 'create_green', 'sync', 'validate_green', 'performance_check', 'gate', 'pause', 'fence', 'catch_up'],
+      ...[
+        'guardrails',
+        'create_green',
+        'sync',
+        'validate_green',
+        'performance_check',
+        'gate',
+        'pause',
+        'fence',
+        'catch_up',
+      ],
       ...['reverse', 'switch_traffic', 'probe', 'resume', 'monitor', 'hold', 'decommission'],
     ]);
     expect(road.steps.filter(({ wayBack }) => wayBack === '')).toEqual([]);

@@ -43,11 +43,17 @@ export interface PairWorld {
 
 let counter = 0;
 
-export async function pairWorld(setup = SHOP, versions: readonly [ServerVersion, ServerVersion] = [18, 18]): Promise<PairWorld> {
+export async function pairWorld(
+  setup = SHOP,
+  versions: readonly [ServerVersion, ServerVersion] = [18, 18],
+): Promise<PairWorld> {
   await needPostgresTools();
   const role = `app_${randomBytes(4).toString('hex')}`;
-  const blue = await freshDatabase(versions[0], `CREATE ROLE ${role} LOGIN; ${setup}; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role};
-    GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`);
+  const blue = await freshDatabase(
+    versions[0],
+    `CREATE ROLE ${role} LOGIN; ${setup}; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role};
+    GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`,
+  );
   const green = await freshDatabase(versions[1], versions[0] === versions[1] ? undefined : `CREATE ROLE ${role} LOGIN`);
   for (const one of [blue, green])
     await withSession(target('app', one.url), { purpose: 'test' }, async (session) => {
@@ -87,7 +93,8 @@ export async function pairWorld(setup = SHOP, versions: readonly [ServerVersion,
       withBoth({ migration: 'test', ...sides }, 'test', async (both) =>
         (await leavings(both)).map(({ side, what, name }) => `${side} ${what} ${name}`),
       ),
-    fence: () => withBoth({ migration: 'test', ...sides }, 'test', (both) => fenceStatus(both, { blue: 'blue', green: 'green' })),
+    fence: () =>
+      withBoth({ migration: 'test', ...sides }, 'test', (both) => fenceStatus(both, { blue: 'blue', green: 'green' })),
     async catalog(side) {
       const client = await (side === 'blue' ? blue : green).client();
       try {

@@ -17,17 +17,38 @@ import { startWorkerProcess } from './workerProcess';
 /** Where a worker may die on the way there, in the order of the road. `@switch`, `@drill` and `@back` say in which switch. */
 export const THERE = [
   ...['claim.before', 'claim.after:2', 'epoch.after', 'item.after-commit@schema.1', 'sync.slot', 'epoch.after:2'],
-  ...['range.before-commit', 'range.after-commit', 'item.after-commit@build.1', 'verify.range', 'wayback.published', 'wayback.slot'],
+  ...[
+    'range.before-commit',
+    'range.after-commit',
+    'item.after-commit@build.1',
+    'verify.range',
+    'wayback.published',
+    'wayback.slot',
+  ],
 ] as const;
 /** Inside the switch. */
 export const INSIDE = [
-  ...['switch.armed', 'pause.done@switch', 'fence.revoked', 'fence.walled', 'catchup.reached@switch', 'sequences.set@switch'],
+  ...[
+    'switch.armed',
+    'pause.done@switch',
+    'fence.revoked',
+    'fence.walled',
+    'catchup.reached@switch',
+    'sequences.set@switch',
+  ],
   ...['wayback.ready', 'lift.before', 'lift.after', 'flip.before@switch', 'flip.after@switch', 'resume.after@switch'],
   ...['unfence.granted', 'direction.unsubscribed'],
 ] as const;
 /** Inside the switch back, and in what comes after it. */
 export const BACK = [
-  ...['pause.done@back', 'catchup.reached@back', 'sequences.set@back', 'flip.before@back', 'flip.after@back', 'resume.after@back'],
+  ...[
+    'pause.done@back',
+    'catchup.reached@back',
+    'sequences.set@back',
+    'flip.before@back',
+    'flip.after@back',
+    'resume.after@back',
+  ],
 ] as const;
 
 export interface PairCase {
@@ -86,8 +107,9 @@ export async function runPair({ kills, end, versions = [18, 18], plan = {} }: Pa
     const waiting = [...kills];
     let worker = start(waiting[0]);
     let asked = false;
-    for (const until = Date.now() + STEP_MS * (kills.length + 1); over === null; ) {
-      if (Date.now() > until) throw new Error(`it did not end; last: ${JSON.stringify(await seen(handle))}\n${worker.log().slice(-2_000)}`);
+    for (const until = Date.now() + STEP_MS * (kills.length + 1); over === null;) {
+      if (Date.now() > until)
+        throw new Error(`it did not end; last: ${JSON.stringify(await seen(handle))}\n${worker.log().slice(-2_000)}`);
       const gone = await Promise.race([worker.exited, ended.then(() => null), sleep(150).then(() => undefined)]);
       if (gone) {
         if (gone.signal !== 'SIGKILL') throw new Error(`the worker ended by itself:\n${worker.log().slice(-3_000)}`);
@@ -97,7 +119,8 @@ export async function runPair({ kills, end, versions = [18, 18], plan = {} }: Pa
       const status = await seen(handle);
       if (status?.status !== 'holding' || status.phase !== 'hold' || asked) continue;
       // Kills of the way back come after this.
-      if (waiting.length > 0 && end === 'complete') throw new Error(`held before the worker could die at ${waiting.join(', ')}`);
+      if (waiting.length > 0 && end === 'complete')
+        throw new Error(`held before the worker could die at ${waiting.join(', ')}`);
       if (end === 'complete') await handle.signal('approve', { by: 'ann', gate: 'cleanup' });
       else await handle.signal('rollback', { by: 'ann' });
       asked = true;
@@ -105,7 +128,8 @@ export async function runPair({ kills, end, versions = [18, 18], plan = {} }: Pa
     if (waiting.length > 0) throw new Error(`ended (${over}) before the worker could die at ${waiting.join(', ')}`);
     await sleep(200);
     await ledger.stop();
-    if (over !== (end === 'complete' ? 'completed' : 'RolledBack')) throw new Error(`ended as ${over}\n${worker.log().slice(-3_000)}`);
+    if (over !== (end === 'complete' ? 'completed' : 'RolledBack'))
+      throw new Error(`ended as ${over}\n${worker.log().slice(-3_000)}`);
     const report = await handle.query<Report>('report');
     const where = end === 'complete' ? world.green : world.blue;
     return {

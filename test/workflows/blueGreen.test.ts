@@ -33,14 +33,20 @@ const start = (plan: Record<string, unknown> = {}): Promise<WorkflowHandle> => {
     args: [world.plan(plan)],
   });
 };
-const holding = (handle: WorkflowHandle) => until(handle, ({ status, phase }) => status === 'holding' && phase === 'hold', 90_000);
+const holding = (handle: WorkflowHandle) =>
+  until(handle, ({ status, phase }) => status === 'holding' && phase === 'hold', 90_000);
 const say = (report: Report): void =>
-  void process.stderr.write(`${JSON.stringify(report.switches?.map(({ purpose, pausedMs, outcome }) => ({ purpose, pausedMs, outcome })))}\n`);
+  void process.stderr.write(
+    `${JSON.stringify(report.switches?.map(({ purpose, pausedMs, outcome }) => ({ purpose, pausedMs, outcome })))}\n`,
+  );
 
 /** With PGSHIFT_STORE_HISTORIES=1: for the test that replays them. */
 async function storeHistory(handle: WorkflowHandle, name: string): Promise<void> {
   if (!process.env.PGSHIFT_STORE_HISTORIES) return;
-  const text = JSON.stringify(JSON.parse(historyToJSON(await handle.fetchHistory()))).replaceAll(/\d+@[\w.-]+/g, 'pgshift');
+  const text = JSON.stringify(JSON.parse(historyToJSON(await handle.fetchHistory()))).replaceAll(
+    /\d+@[\w.-]+/g,
+    'pgshift',
+  );
   writeFileSync(join(__dirname, `../histories/blueGreen-${name}.json`), `${text}\n`);
 }
 
@@ -58,7 +64,9 @@ test('the whole road under writes: nothing is lost, no client sees an error, the
   });
   expect(waiting.waitingFor?.commands[0]).toContain('--gate switch_traffic');
   // A stray writer on green is refused from the beginning on.
-  await expect(world.green.query(`INSERT INTO customer (name) VALUES ('stray')`)).rejects.toMatchObject({ code: '25006' });
+  await expect(world.green.query(`INSERT INTO customer (name) VALUES ('stray')`)).rejects.toMatchObject({
+    code: '25006',
+  });
   await send(handle, 'approve', { by: 'ann', gate: 'switch_traffic' });
   const held = await holding(handle);
   expect(held).toMatchObject({ writableSide: 'green', wayBack: { possible: true, lossless: true } });
@@ -68,20 +76,46 @@ test('the whole road under writes: nothing is lost, no client sees an error, the
   expect(ledger.errors).toEqual([]);
   expect(ledger.acknowledged.size).toBeGreaterThan(50);
   expect(await missing(ledger, world.green)).toEqual([]);
-  await expect(world.blue.query(`INSERT INTO customer (name) VALUES ('late')`)).rejects.toMatchObject({ code: '25006' });
+  await expect(world.blue.query(`INSERT INTO customer (name) VALUES ('late')`)).rejects.toMatchObject({
+    code: '25006',
+  });
   const report = await reportOf(handle);
   say(report);
-  expect(report.switch).toMatchObject({ purpose: 'switch', direction: 'forward', outcome: 'switched', clientErrors: 0 });
+  expect(report.switch).toMatchObject({
+    purpose: 'switch',
+    direction: 'forward',
+    outcome: 'switched',
+    clientErrors: 0,
+  });
   expect(report.switch?.pausedMs).toBeLessThan(5_000);
   expect(report.switch?.fenceLsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
-  expect(report.steps.map(({ id }) => id)).toEqual(expect.arrayContaining(['guardrails', 'create_green', 'sync', 'validate_green', 'pause', 'fence', 'catch_up', 'reverse', 'switch_traffic', 'probe', 'resume', 'monitor']));
+  expect(report.steps.map(({ id }) => id)).toEqual(
+    expect.arrayContaining([
+      'guardrails',
+      'create_green',
+      'sync',
+      'validate_green',
+      'pause',
+      'fence',
+      'catch_up',
+      'reverse',
+      'switch_traffic',
+      'probe',
+      'resume',
+      'monitor',
+    ]),
+  );
   await send(handle, 'approve', { by: 'ann', gate: 'cleanup' });
   await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
   expect((await statusOf(handle)).wayBack.possible).toBe(false);
   expect((await world.left()).filter((one) => !/^blue (wall|guard)/.test(one))).toEqual([]);
   expect((await contents(world.green)).rows).toEqual((await contents(world.blue)).rows);
-  const recorded = await world.blue.query<{ id: string }>(`SELECT step_id AS id FROM pgshift.steps WHERE status = 'done' AND finished_at IS NOT NULL`);
-  expect(recorded.map(({ id }) => id)).toEqual(expect.arrayContaining(['guardrails', 'fence', 'resume', 'hold', 'decommission']));
+  const recorded = await world.blue.query<{ id: string }>(
+    `SELECT step_id AS id FROM pgshift.steps WHERE status = 'done' AND finished_at IS NOT NULL`,
+  );
+  expect(recorded.map(({ id }) => id)).toEqual(
+    expect.arrayContaining(['guardrails', 'fence', 'resume', 'hold', 'decommission']),
+  );
   await storeHistory(handle, 'completed');
 });
 
@@ -139,7 +173,11 @@ test('a change on green, and a drill before the switch that stays', async () => 
   expect(await missing(ledger, world.green)).toEqual([]);
   const report = await reportOf(handle);
   say(report);
-  expect(report.switches?.map(({ purpose, direction }) => `${purpose} ${direction}`)).toEqual(['drill forward', 'drill reverse', 'switch forward']);
+  expect(report.switches?.map(({ purpose, direction }) => `${purpose} ${direction}`)).toEqual([
+    'drill forward',
+    'drill reverse',
+    'switch forward',
+  ]);
   expect(await world.green.query(`SELECT DISTINCT state FROM orders`)).toEqual([{ state: 'new' }]);
   await handle.cancel();
   await expect(failure(handle)).resolves.toMatchObject({ type: 'CancelledFailure' });
@@ -178,9 +216,14 @@ test('bad input is refused and leaves nothing', async () => {
   await expect(failure(await start({ green: 'blue' }))).resolves.toMatchObject({ type: 'SameDatabase' });
   await expect(failure(await start({ traffic: [] }))).resolves.toMatchObject({ type: 'InvalidPlan' });
   await expect(failure(await start({ gates: { pause: 'manual' } }))).resolves.toMatchObject({ type: 'InvalidPlan' });
-  await expect(failure(await start({ allow: [{ rule: 'green_empty', reason: 'x' }] }))).resolves.toMatchObject({ type: 'InvalidPlan' });
+  await expect(failure(await start({ allow: [{ rule: 'green_empty', reason: 'x' }] }))).resolves.toMatchObject({
+    type: 'InvalidPlan',
+  });
   await world.green.query(`CREATE TABLE mine (a int)`);
-  await expect(failure(await start())).resolves.toMatchObject({ type: 'GuardrailFailed', message: expect.stringContaining('green_empty') as string });
+  await expect(failure(await start())).resolves.toMatchObject({
+    type: 'GuardrailFailed',
+    message: expect.stringContaining('green_empty') as string,
+  });
   expect(await world.green.query(`SELECT 1 FROM mine`)).toEqual([]);
   await world.green.query(`DROP TABLE mine`);
   const dry = await start({ mode: 'dry-run' });
