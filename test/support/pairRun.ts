@@ -116,7 +116,8 @@ export async function runPair({ kills, end, versions = [18, 18], plan = {} }: Pa
         waiting.shift();
         worker = start(waiting[0]);
       }
-      const status = await seen(handle);
+      // A query waits for a worker: the one that died is replaced first.
+      const status = await Promise.race([seen(handle), worker.exited.then(() => null)]);
       if (status?.status !== 'holding' || status.phase !== 'hold' || asked) continue;
       // Kills of the way back come after this.
       if (waiting.length > 0 && end === 'complete')

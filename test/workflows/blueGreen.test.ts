@@ -185,12 +185,13 @@ test('a change on green, and a drill before the switch that stays', async () => 
   expect(await world.left()).toEqual([]);
 });
 
-test('a switch that overruns its budget undoes itself, and a later try works', async () => {
+test('a switch that overruns its budget undoes itself, a later try works, and blue is dropped at the end', async () => {
   const router = world.router();
   await router.ready();
   const handle = await start({
     switch: { maxPause: '700ms', maxTransactionAge: '10m', retryAfter: '2s', attempts: 3 },
     gates: { decommission: 'none' },
+    decommission: 'drop',
   });
   await until(handle, ({ waitingFor }) => waitingFor?.gate === 'switch_traffic', 90_000);
   // Somebody who does not give his connection back: the pause is never complete.
@@ -208,6 +209,12 @@ test('a switch that overruns its budget undoes itself, and a later try works', a
   expect(await world.green.query(`SELECT 1 FROM writes WHERE client = 99`)).toHaveLength(1);
   expect((await reportOf(handle)).switches?.map(({ outcome }) => outcome)).toContain('undone');
   say(await reportOf(handle));
+  await send(handle, 'approve', { by: 'ann', gate: 'cleanup' });
+  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+  expect(await world.green.query(`SELECT 1 FROM pg_database WHERE datname = $1`, [world.blue.name])).toEqual([]);
+  expect(await world.green.query(`SELECT kind, status FROM pgshift.migrations WHERE kind = 'blue-green'`)).toEqual([
+    { kind: 'blue-green', status: 'completed' },
+  ]);
 });
 
 test('bad input is refused and leaves nothing', async () => {
