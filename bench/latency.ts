@@ -1,5 +1,5 @@
 /**
- * What applications feel: pgbench at a fixed rate (40 % of the most it can do here), alone (A) and during a whole change at default
+ * What applications feel: pgbench at a fixed rate (30 % of the most it can do here), alone (A) and during a whole change at default
  * settings (B), in turn. Latency counts from the moment at which a transaction was due, so a stall counts for all that waited behind it.
  */
 import { spawn } from 'node:child_process';
@@ -14,11 +14,15 @@ import type { Line } from './line';
 import { median, migrate, settle } from './stack';
 import type { Bench } from './stack';
 
-const CLIENTS = 4;
+const CLIENTS = 10;
+/** Of the most that this machine can do. */
+const LOAD = 0.3;
 
 interface Taken {
   readonly p99Ms: number;
   readonly longestMs: number;
+  /** Of those that ended between two moments, epoch ms. */
+  within(from: number, to: number): { readonly p99Ms: number; readonly longestMs: number; readonly count: number };
 }
 
 function pgbench(bench: Bench, args: readonly string[]): ChildProcess {
@@ -81,20 +85,48 @@ async function during(bench: Bench, rate: number, work: () => Promise<unknown>):
     await sleep(300);
     child.kill('SIGINT');
     await ended;
-    const taken: number[] = [];
+    const taken: (readonly [endMs: number, ms: number])[] = [];
     for (const file of readdirSync(folder))
       for (const line of readFileSync(join(folder, file), 'utf8').split('\n')) {
         const [, , latency, , seconds, micros] = line.split(' ').map(Number);
         if (latency === undefined || seconds === undefined || micros === undefined) continue;
         const end = seconds * 1e6 + micros;
-        if (end >= from && end - latency <= to) taken.push(latency / 1000);
+        if (end >= from && end - latency <= to) taken.push([end / 1000, latency / 1000]);
       }
-    const sorted = Float64Array.from(taken).sort();
-    return { p99Ms: percentile(sorted, 0.99), longestMs: sorted.at(-1) ?? NaN };
+    const of = (some: typeof taken) => {
+      const sorted = Float64Array.from(some, ([, ms]) => ms).sort();
+      return { p99Ms: percentile(sorted, 0.99), longestMs: sorted.at(-1) ?? NaN, count: sorted.length };
+    };
+    return { ...of(taken), within: (a, b) => of(taken.filter(([end]) => end >= a && end < b)) };
   } finally {
     child.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/**
+ * A server that has run for a while writes into WAL files that it has used before; a new one makes each of them, with 16 MB of zeros and an fsync that
+ * every commit waits for. It is the former that the figures are about.
+ */
+async function warmWal({ client }: Bench): Promise<void> {
+  await client.query(`ALTER SYSTEM SET min_wal_size = '3GB'`);
+  await client.query(`ALTER SYSTEM SET max_wal_size = '6GB'`);
+  await client.query('SELECT pg_reload_conf()');
+  await client.query('CREATE TABLE bench_wal (filler text)');
+  await client.query('ALTER TABLE bench_wal ALTER COLUMN filler SET STORAGE PLAIN');
+  const from = await client.query<{ lsn: string }>('SELECT pg_current_wal_lsn()::text AS lsn');
+  for (let written = 0; written < 3.2 * 1024 ** 3;) {
+    await client.query(`INSERT INTO bench_wal SELECT repeat('x', 7000) FROM generate_series(1, 20000)`);
+    await client.query('TRUNCATE bench_wal');
+    const now = await client.query<{ bytes: number }>(
+      'SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1)::float8 AS bytes',
+      [from.rows[0]?.lsn],
+    );
+    written = now.rows[0]?.bytes ?? Infinity;
+  }
+  await client.query('DROP TABLE bench_wal');
+  // What lies before the last checkpoint but one is used again.
+  for (let n = 0; n < 2; n += 1) await client.query('CHECKPOINT');
 }
 
 export async function latency(
@@ -102,26 +134,33 @@ export async function latency(
   size: { readonly scale: number; readonly pairs: number; readonly baselineSeconds: number },
 ): Promise<Line[]> {
   await output(pgbench(bench, ['-i', '-q', '-s', `${size.scale}`]));
-  await bench.client.query('CHECKPOINT');
+  await warmWal(bench);
   const most = await maximum(bench, size.baselineSeconds);
-  const rate = most * 0.4;
+  const rate = most * LOAD;
   bench.note(`pgbench: at most ${most.toFixed(0)} transactions/s here; held at ${rate.toFixed(0)}`);
   const alone: Taken[] = [];
   const changed: Taken[] = [];
   for (let pair = 1; pair <= size.pairs; pair += 1) {
     const a = await during(bench, rate, () => sleep(size.baselineSeconds * 1000));
-    let id = '';
+    let made: Awaited<ReturnType<typeof migrate>> | undefined;
     const b = await during(bench, rate, async () => {
-      ({ id } = await migrate(bench, {
+      made = await migrate(bench, {
         name: `bench_latency_${pair}`,
         sql: `ALTER TABLE pgbench_accounts ALTER COLUMN abalance TYPE bigint;
               CREATE INDEX bench_latency_idx ON pgbench_accounts (abalance) WHERE abalance > 1000000;`,
-      }));
+      });
     });
-    await settle(bench, id, 'rollback');
+    if (made) await settle(bench, made.id, 'rollback');
     await bench.client.query('VACUUM pgbench_accounts');
     alone.push(a);
     changed.push(b);
+    for (const { id, startedAt, endedAt } of made?.report.steps ?? []) {
+      const took = b.within(Date.parse(startedAt ?? ''), Date.parse(endedAt ?? ''));
+      if (took.count > 100)
+        bench.note(
+          `  ${id}: p99 ${took.p99Ms.toFixed(1)} ms, longest ${took.longestMs.toFixed(0)} ms of ${took.count}`,
+        );
+    }
     bench.note(
       `latency pair ${pair}: p99 alone ${a.p99Ms.toFixed(1)} ms, during ${b.p99Ms.toFixed(1)} ms; longest ${a.longestMs.toFixed(0)} and ${b.longestMs.toFixed(0)} ms`,
     );
@@ -132,7 +171,7 @@ export async function latency(
   const spread = Math.max(...base) / Math.min(...base);
   const stall = Math.max(...changed.map((t) => t.longestMs));
   const stallAlone = Math.max(...alone.map((t) => t.longestMs));
-  const what = `pgbench at 40 % of its most (${rate.toFixed(0)}/s), ${size.pairs} pairs`;
+  const what = `pgbench at 30 % of its most (${rate.toFixed(0)}/s), ${size.pairs} pairs`;
   return [
     {
       what: `${what}: p99 during the whole change, default settings`,

@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: one table with ratios, all in one run on one machine, written to bench/README.md.
  *   npm run bench -- --only backfill,latency,locks,memory,metadata   a part (then README is left alone)
+ *   npm run bench -- --pairs 2 --only latency                       fewer rounds of the latency
  *   npm run bench -- --smoke                                         small sizes, to see that it works (README is left alone)
  * Exits 0 only when every line that asks for something is met.
  */
@@ -53,12 +54,15 @@ const PARTS: Readonly<Record<string, Part>> = {
 const note = (line: string): void => void process.stderr.write(`${new Date().toISOString().slice(11, 19)}  ${line}\n`);
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { only: { type: 'string' }, smoke: { type: 'boolean', default: false } } });
+  const { values } = parseArgs({
+    options: { only: { type: 'string' }, smoke: { type: 'boolean', default: false }, pairs: { type: 'string' } },
+  });
   const names = values.only === undefined ? Object.keys(PARTS) : values.only.split(',');
   for (const name of names)
     if (!PARTS[name])
       throw new Problem('InvalidUsage', 'no such part', { value: name, hint: Object.keys(PARTS).join(', ') });
-  const size = values.smoke ? SMOKE : FULL;
+  const whole = values.smoke ? SMOKE : FULL;
+  const size = values.pairs === undefined ? whole : { ...whole, pairs: Number(values.pairs) };
   const began = Date.now();
   const bench = await openBench(note);
   const lines: Line[] = [];
@@ -68,7 +72,9 @@ async function main(): Promise<number> {
       (await bench.client.query<{ v: string }>("SELECT current_setting('server_version') AS v")).rows[0]?.v ?? '';
     for (const name of names) {
       note(`part ${name}`);
-      lines.push(...((await PARTS[name]?.(bench, size)) ?? []));
+      const made = (await PARTS[name]?.(bench, size)) ?? [];
+      for (const line of markdown(made).split('\n').slice(2)) note(line);
+      lines.push(...made);
     }
   } finally {
     await bench.close();
@@ -76,7 +82,7 @@ async function main(): Promise<number> {
   const where = `Node ${process.version.slice(1)}, PostgreSQL ${version}, ${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), ${formatBytes(totalmem())}; ${Math.round((Date.now() - began) / 60_000)} min`;
   const text = `${markdown(lines)}\n\n${where}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.\n`;
   process.stdout.write(text);
-  if (values.only === undefined && !values.smoke)
+  if (values.only === undefined && !values.smoke && values.pairs === undefined)
     writeFileSync(
       join(resolve(__dirname, '..', __dirname.includes('dist') ? '..' : ''), 'bench', 'README.md'),
       `${HEAD}${text}`,

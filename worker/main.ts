@@ -14,6 +14,7 @@ import { checkSearchAttributes } from './searchAttributes';
 import { temporalOptions } from './temporal';
 import type { TemporalLocation } from './temporal';
 import { createWorker } from './worker';
+import { loadParser } from '../plan/sql/parse';
 
 async function connect(location: TemporalLocation): Promise<NativeConnection> {
   try {
@@ -48,7 +49,7 @@ export async function runWorker(sources: Parameters<typeof loadConfig>[0] = {}):
   const connection = await connect(location);
   const page = config.metrics === null ? null : await serveMetrics(metrics, config.metrics, temporal);
   try {
-    await checkSearchAttributes(connection, location.namespace);
+    await Promise.all([checkSearchAttributes(connection, location.namespace), loadParser()]);
     const worker = await createWorker({ connection, namespace: location.namespace, config, log, metrics });
     log.info(
       {

@@ -235,7 +235,7 @@ async function hold(run: Run): Promise<void> {
     const paused = run.isPaused();
     await run.wait({
       status: 'holding',
-      waiting: null,
+      waiting: run.waitsForResume(),
       until: () => s.inbox.endHold !== null || s.inbox.tunings !== tunings || run.isPaused() !== paused,
       // The clock runs on through a pause; only its end waits for resume.
       timeoutMs: paused && ends <= Date.now() ? null : Math.max(1, ends - Date.now()),

@@ -14,7 +14,7 @@ import {
 } from '@temporalio/workflow';
 import type { GateRules, MessageName, Moment, Outcome } from '../plan/model/inbox';
 import { reduce } from '../plan/model/messages';
-import { clampSummary, renderDetails } from '../plan/model/render';
+import { clampSummary, commandsFor, renderDetails } from '../plan/model/render';
 import type { Cause, Live, RunState } from '../plan/model/state';
 import type { Approval, RunStatus, WaitingFor } from '../plan/model/status';
 import { tunedOptions } from '../plan/model/tuning';
@@ -202,26 +202,32 @@ export class Run {
 
   isPaused = (): boolean => this.state.inbox.paused !== null || this.state.unwell !== null;
 
+  /** What a paused run waits for, as people see it; null = it is not paused. */
+  waitsForResume(): WaitingFor | null {
+    const { inbox, unwell } = this.state;
+    const paused = inbox.paused;
+    if (paused === null && unwell === null) return null;
+    const why = paused?.reason ? `: ${paused.reason}` : '';
+    return {
+      type: paused ? 'pause' : 'health',
+      gate: null,
+      since: paused?.at ?? nowIso(),
+      until: null,
+      reason: paused ? `paused by ${paused.by}${why}` : `${unwell ?? ''}`,
+      evidence: {},
+      commands: commandsFor(this.state, 'resume', {}),
+    };
+  }
+
   /** Waits out a pause. @throws Back. */
   async clear(): Promise<void> {
     this.throwIfBack();
     if (!this.isPaused()) return;
     const s = this.state;
     const before = s.status === 'paused' ? this.unpaused() : s.status;
-    const paused = s.inbox.paused;
     await this.wait({
       status: 'paused',
-      waiting: {
-        type: paused ? 'pause' : 'health',
-        gate: null,
-        since: paused?.at ?? nowIso(),
-        until: null,
-        reason: paused
-          ? `paused by ${paused.by}${paused.reason ? `: ${paused.reason}` : ''}`
-          : `${this.state.unwell ?? ''}`,
-        evidence: {},
-        commands: [],
-      },
+      waiting: this.waitsForResume(),
       until: () => !this.isPaused(),
     });
     this.show(before === 'paused' ? 'running' : before);

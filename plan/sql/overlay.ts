@@ -22,6 +22,7 @@ export class Overlay {
   private readonly changedRows = new Set<string>();
   private readonly madeNames = new Set<string>();
   private readonly goneNames = new Map<string, string>();
+  private readonly goneColumns = new Map<string, string>();
 
   constructor(
     readonly base: Catalog,
@@ -69,10 +70,12 @@ export class Overlay {
   needColumn(table: Table, name: string, where?: Where): Column {
     const column = table.columns.find((c) => c.name === name);
     if (column) return column;
-    throw new Problem('NoSuchObject', `column ${shown(name)} of ${shownRelation(table)} does not exist`, {
-      ...(where ? { where } : {}),
-      value: name,
-    });
+    const because = this.goneColumns.get(`${key(table)}\0${name}`);
+    throw new Problem(
+      'NoSuchObject',
+      `column ${shown(name)} of ${shownRelation(table)} does not exist${because === undefined ? '' : ` (${because})`}`,
+      { ...(where ? { where } : {}), value: name },
+    );
   }
 
   all(): Table[] {
@@ -156,6 +159,21 @@ export class Overlay {
     this.goneNames.set(
       key(to),
       `it has that name only after contract, see statement ${statement}; change it in a migration that depends on this one`,
+    );
+  }
+
+  /** As `moved`, of a column. */
+  movedColumn(name: RelationName, from: string, to: string, statement: number): void {
+    this.dropColumn(name, from);
+    this.goneColumns.set(`${key(name)}\0${from}`, `renamed by statement ${statement}`);
+    this.laterColumn(name, to, statement);
+  }
+
+  /** A column that a rename makes, whether it is allowed or not: nothing before contract may speak of it. */
+  laterColumn(name: RelationName, to: string, statement: number): void {
+    this.goneColumns.set(
+      `${key(name)}\0${to}`,
+      `it has that name only after contract, see statement ${statement}; use it in a migration that depends on this one`,
     );
   }
 

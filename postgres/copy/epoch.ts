@@ -12,6 +12,7 @@ import type { Session } from '../session';
 import { checkSignal } from '../work';
 import type { CopyContext } from './context';
 import type { HolderSettings } from './holderProcess';
+import { SERVER_IDENTITY } from './timeline';
 
 export interface Epoch {
   readonly epoch: number;
@@ -101,10 +102,7 @@ export async function openEpoch(
 /** A failover loses commits: tables copied before it may hold rows that the source does not have any more. */
 async function refuseOtherTimeline(source: Session, first: Row | undefined): Promise<void> {
   if (!first || first.system_identifier === null) return;
-  const now = await source.one<{ system: string; timeline: number }>(
-    `SELECT (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() AS s) AS system,
-            (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() AS c) AS timeline`,
-  );
+  const now = await source.one<{ system: string; timeline: number }>(`SELECT ${SERVER_IDENTITY}`);
   if (now?.system !== first.system_identifier || now.timeline !== first.timeline)
     throw new Problem('TimelineChanged', `${source.name}: the source is not the server it was when the copy began`);
 }

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openSession, withSession } from '../session';
 import type { Session } from '../session';
 import { target } from '../types';
+import { SERVER_IDENTITY } from './timeline';
 
 export interface HolderSettings {
   readonly sourceUrl: string;
@@ -39,8 +40,7 @@ async function exportSnapshot(source: Session, from: string | null): Promise<Exp
   await source.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
   if (from !== null && /^[0-9A-Fa-f-]{1,64}$/.test(from)) await source.run(`SET TRANSACTION SNAPSHOT '${from}'`);
   const row = await source.one<Exported>(
-    `SELECT pg_catalog.pg_export_snapshot() AS snapshot, (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() AS s) AS system,
-            (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() AS c) AS timeline,
+    `SELECT pg_catalog.pg_export_snapshot() AS snapshot, ${SERVER_IDENTITY},
             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                  ELSE pg_catalog.pg_current_wal_insert_lsn() END::text AS lsn`,
   );

@@ -1,86 +1,21 @@
-/** Processes die in the middle of a copy: worker at every crash point and at random, a frozen worker, the holder of the snapshot. Every row once. */
-import { randomBytes } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, Connection } from '@temporalio/client';
-import type { WorkflowHandle } from '@temporalio/client';
-import type { Report } from '../../plan/model/status';
-import { contents, eventually, needPostgresTools } from '../support/copy';
-import type { FreshDatabase } from '../support/database';
+/**
+ * Processes die in the middle of a copy: the worker at every crash point, a frozen worker, the holder of the snapshot. Every row once. Random moments
+ * and the deaths of servers are in test/chaos/copy.chaos.ts.
+ */
+import { eventually } from '../support/copy';
+import { COPY_SETUP, startCopyRun } from '../support/copyRun';
+import type { CopyRun } from '../support/copyRun';
 import { freshDatabase } from '../support/database';
-import { temporalAddress } from '../support/temporal';
-import { startWorkerProcess } from '../support/workerProcess';
-import type { WorkerProcess } from '../support/workerProcess';
-
-const SETUP = `
-CREATE TABLE big (id bigserial PRIMARY KEY, k int, t text); INSERT INTO big (k, t) SELECT g % 100, repeat(md5(g::text), 4) FROM generate_series(1, 120000) g;
-CREATE TABLE heap (t text); INSERT INTO heap SELECT md5((g % 5000)::text) FROM generate_series(1, 60000) g; CREATE INDEX ON big (k);
-CREATE TABLE small (id int PRIMARY KEY, big bigint REFERENCES big); INSERT INTO small SELECT g, g FROM generate_series(1, 500) g;
-CREATE VIEW v AS SELECT count(*) FROM big; ANALYZE;`;
-
-interface CopyRun {
-  readonly source: FreshDatabase;
-  readonly target: FreshDatabase;
-  readonly handle: WorkflowHandle;
-  worker(kill?: string): WorkerProcess;
-  /** Ends well: same rows, proven, no holder left. */
-  expectWhole(): Promise<Report>;
-  chunks(): Promise<number>;
-  close(): Promise<void>;
-}
 
 async function startCopy(plan: Record<string, unknown> = {}): Promise<CopyRun> {
-  await needPostgresTools();
-  const source = await freshDatabase(18, SETUP);
-  const to = await freshDatabase(18);
-  const connection = await Connection.connect({ address: temporalAddress() });
-  const id = randomBytes(4).toString('hex');
-  const taskQueue = `copy-${id}`;
-  const handle = await new Client({ connection }).workflow.start('dataMigration', {
-    taskQueue,
-    workflowId: `migration/app/copy-${id}`,
-    args: [{ name: `copy-${id}`, source: 'old', target: 'app', parallel: { rangeSize: '2MB' }, ...plan }],
-  });
-  const workers = new Set<WorkerProcess>();
+  const source = await freshDatabase(18, COPY_SETUP);
+  const target = await freshDatabase(18);
+  const run = await startCopyRun({ source, target, plan });
   return {
-    source,
-    target: to,
-    handle,
-    worker(kill) {
-      const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
-      const worker = startWorkerProcess({
-        taskQueue,
-        temporalAddress: temporalAddress(),
-        databases: { app: to.url, old: source.url },
-        env: { PGSHIFT_HEARTBEAT_MS: '3000', ...(kill ? { PGSHIFT_CRASH_AT: kill, PGSHIFT_CRASH_MARK: mark } : {}) },
-      });
-      workers.add(worker);
-      return worker;
-    },
-    async expectWhole() {
-      await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
-      expect((await contents(to)).rows).toEqual((await contents(source)).rows);
-      const report = await handle.query<Report>('report');
-      expect(report.proof.every(({ equal }) => equal)).toBe(true);
-      await eventually(
-        async () =>
-          (
-            await source.query(
-              `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgshift/%'`,
-            )
-          ).length === 0,
-      );
-      return report;
-    },
-    chunks: async () =>
-      (await to.query<{ n: number }>(`SELECT count(*)::int AS n FROM pgshift.chunks WHERE rows > 0`).catch(() => []))[0]
-        ?.n ?? 0,
+    ...run,
     async close() {
-      for (const worker of workers) await worker.stop();
-      await connection.close();
-      await Promise.all([source.drop(), to.drop()]);
+      await run.close();
+      await Promise.all([source.drop(), target.drop()]);
     },
   };
 }
@@ -114,26 +49,6 @@ test(
       run.worker();
       const report = await run.expectWhole();
       expect(report.measured['epochs']).toBe(1);
-    } finally {
-      await run.close();
-    }
-  },
-  LONG,
-);
-
-test(
-  'the worker dies at random moments',
-  async () => {
-    const run = await startCopy({ parallel: { rangeSize: '1MB', tables: 3 } });
-    try {
-      for (let n = 0; n < 6; n += 1) {
-        const worker = run.worker();
-        await sleep(1_200 + Math.random() * 1_500);
-        worker.signal('SIGKILL');
-        await worker.exited;
-      }
-      run.worker();
-      expect((await run.expectWhole()).measured['epochs']).toBe(1);
     } finally {
       await run.close();
     }

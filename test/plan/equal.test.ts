@@ -5,6 +5,7 @@
 import type { Client } from 'pg';
 import { diffCatalog, fingerprintCatalog } from '../../postgres/catalog/diff';
 import { describeVersions, freshDatabase } from '../support/database';
+import type { FreshDatabase, ServerVersion } from '../support/database';
 import { planOn, runSteps, undoSteps } from '../support/naive';
 import { CASES, SETUP } from './equalCases';
 import type { EqualCase } from './equalCases';
@@ -24,16 +25,29 @@ const rowsOf = async (client: Client): Promise<unknown> =>
     }),
   );
 
-async function check(version: 15 | 18, test: EqualCase): Promise<void> {
-  const ours = await freshDatabase(version, SETUP);
-  const plain = await freshDatabase(version, SETUP);
+/** What every case starts from, made once for each server. */
+interface Start {
+  readonly template: FreshDatabase;
+  readonly catalog: readonly string[];
+  readonly rows: unknown;
+}
+
+async function makeStart(version: ServerVersion): Promise<Start> {
+  const template = await freshDatabase(version, `${SETUP}; ANALYZE`);
+  const client = await template.client();
+  const start = { template, catalog: await lines(client, template.name), rows: await rowsOf(client) };
+  await client.end();
+  return start;
+}
+
+async function check(version: ServerVersion, test: EqualCase, { template, ...start }: Start): Promise<void> {
+  const ours = await freshDatabase(version, test.setup, template);
+  const plain = await freshDatabase(version, test.setup, template);
   try {
     const client = await ours.client();
-    if (test.setup) await client.query(test.setup);
-    if (test.setup) await plain.query(test.setup);
-    await client.query('ANALYZE');
-    const before = await lines(client, ours.name);
-    const rowsBefore = await rowsOf(client);
+    if (test.setup) await client.query('ANALYZE');
+    const before = test.setup ? await lines(client, ours.name) : start.catalog;
+    const rowsBefore = test.setup ? await rowsOf(client) : start.rows;
     const backBefore = test.back ? (await client.query(test.back)).rows : null;
     const plan = await planOn(client, test.sql, test.extra, test.big);
     expect(plan.findings.filter((f) => f.level === 'error' && !f.allowed)).toEqual([]);
@@ -59,7 +73,10 @@ async function check(version: 15 | 18, test: EqualCase): Promise<void> {
 }
 
 describeVersions('plan equals plain SQL', (version) => {
+  let start: Start;
+  beforeAll(async () => void (start = await makeStart(version)));
+  afterAll(() => start.template.drop());
   for (const test of CASES) {
-    if (test.from === undefined || version >= test.from) it(test.name, () => check(version, test));
+    if (test.from === undefined || version >= test.from) it(test.name, () => check(version, test, start));
   }
 });

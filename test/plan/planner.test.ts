@@ -301,6 +301,10 @@ describe('errors', () => {
     ['DROP INDEX nope', 'index nope does not exist'],
     ['ALTER TABLE customer ADD FOREIGN KEY (city_id) REFERENCES nope', 'relation nope does not exist'],
     ['ALTER TABLE customer RENAME TO x; ALTER TABLE x ADD a int', 'relation x does not exist'],
+    [
+      'ALTER TABLE customer RENAME note TO remark; CREATE INDEX ON customer (remark)',
+      'column remark of public.customer does not exist (it has that name only after contract, see statement 1',
+    ],
   ])('%s', async (sql, message) => {
     const problem = await failure(sql);
     expect(problem.code).toBe('NoSuchObject');

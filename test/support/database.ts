@@ -55,10 +55,14 @@ async function asAdmin(version: ServerVersion, sql: string): Promise<void> {
   }
 }
 
-/** An empty database, after `setup` (any SQL) ran in it. Call `drop()` in afterEach or afterAll. */
-export async function freshDatabase(version: ServerVersion = 18, setup?: string): Promise<FreshDatabase> {
+/** An empty database, after `setup` (any SQL) ran in it; or a copy of `template`, where nobody is connected. Call `drop()` in afterEach or afterAll. */
+export async function freshDatabase(
+  version: ServerVersion = 18,
+  setup?: string,
+  template?: FreshDatabase,
+): Promise<FreshDatabase> {
   const name = `t_${randomBytes(6).toString('hex')}`;
-  await asAdmin(version, `CREATE DATABASE ${ident(name)}`);
+  await asAdmin(version, `CREATE DATABASE ${ident(name)}${template ? ` TEMPLATE ${ident(template.name)}` : ''}`);
   const address = new URL(adminUrl(version) ?? '');
   address.pathname = `/${name}`;
   const url = address.toString();

@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, Connection, WorkflowFailedError } from '@temporalio/client';
+import { Client, Connection } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { ident } from '../../postgres/ident';
@@ -16,7 +16,7 @@ import { freshDatabase } from './database';
 import type { FreshDatabase, ServerVersion } from './database';
 import type { OwnServers, Victim } from './ownServers';
 import type { Scenario } from './scenarios';
-import { temporalAddress } from './temporal';
+import { resultOf, temporalAddress } from './temporal';
 import { startWorkerProcess } from './workerProcess';
 import type { WorkerProcess } from './workerProcess';
 
@@ -179,16 +179,7 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
       if ('error' in outcome) throw outcome.error;
       return outcome.value;
     },
-    async result() {
-      for (;;) {
-        try {
-          return await handle.result();
-        } catch (error) {
-          if (error instanceof WorkflowFailedError) throw error;
-          await sleep(200); // Temporal is down: it comes back on the same port
-        }
-      }
-    },
+    result: () => resultOf(handle),
     status: () => handle.query<Status>('status'),
     report: () => handle.query<Report>('report'),
     async until(what, holds, timeoutMs = 90_000) {

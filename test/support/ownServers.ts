@@ -12,52 +12,77 @@ import type { FreshDatabase } from './database';
 
 export type Victim = 'temporal' | 'postgres';
 
-export interface OwnServers {
-  readonly temporalAddress: string;
-  /** A new database, after `setup`. One at a time. */
-  database(setup: string): Promise<FreshDatabase>;
-  kill(victim: Victim): Promise<void>;
-  start(victim: Victim): Promise<void>;
+const log = () => undefined;
+
+/** A server that dies at once and comes again where it was. */
+export interface OwnServer {
+  kill(): Promise<void>;
+  start(): Promise<void>;
   stop(): Promise<void>;
 }
 
-export async function startOwnServers(home: string): Promise<OwnServers> {
-  chmodSync(home, 0o755);
-  const log = () => undefined;
-  const [cli, bin] = await Promise.all([findTemporalCli({ log }), findPostgresBin({ log })]);
-  const temporalPort = await anyFreePort();
-  const postgresPort = await anyFreePort();
-  const upTemporal = () =>
+export interface OwnTemporal extends OwnServer {
+  readonly address: string;
+}
+
+export interface OwnPostgres extends OwnServer {
+  /** A new database, after `setup`. One at a time. */
+  database(setup: string): Promise<FreshDatabase>;
+}
+
+export async function startOwnTemporal(home: string): Promise<OwnTemporal> {
+  const cli = await findTemporalCli({ log });
+  const port = await anyFreePort();
+  const up = () =>
     startTemporal({
       cli: cli.path,
-      port: temporalPort,
+      port,
       uiPort: null,
       file: join(home, 'temporal.db'),
       logFile: join(home, 'temporal.log'),
     });
-  const upPostgres = () =>
+  let running: RunningTemporal = await up();
+  return {
+    address: running.address,
+    async kill() {
+      process.kill(running.mark.pid, 'SIGKILL');
+      await running.ended;
+    },
+    start: async () => void (running = await up()),
+    stop: () => running.stop(),
+  };
+}
+
+/** `data`: where its files lie, when not under `home`. */
+export async function startOwnPostgres(
+  home: string,
+  of: { readonly data?: string; readonly settings?: Readonly<Record<string, string>> } = {},
+): Promise<OwnPostgres> {
+  chmodSync(home, 0o755);
+  const bin = await findPostgresBin({ log });
+  const port = await anyFreePort();
+  const up = () =>
     startPostgres({
       bin: bin.path,
-      data: join(home, 'data'),
-      port: postgresPort,
+      data: of.data ?? join(home, 'data'),
+      port,
       logFile: join(home, 'postgres.log'),
       password: null,
+      settings: of.settings ?? {},
     });
-  let temporal: RunningTemporal = await upTemporal();
-  let postgres: RunningPostgres = await upPostgres();
+  let running: RunningPostgres = await up();
   let name = 'postgres';
   let made = 0;
   const open = new Set<Client>();
   const connect = async () => {
-    const client = new Client({ connectionString: postgres.urlOf(name) });
+    const client = new Client({ connectionString: running.urlOf(name) });
     client.on('error', () => undefined);
     await client.connect();
     open.add(client);
     return client;
   };
-
+  const close = () => Promise.all([...open].map((client) => client.end().catch(() => undefined)));
   return {
-    temporalAddress: temporal.address,
     async database(setup) {
       const maker = await connect();
       made += 1;
@@ -68,7 +93,7 @@ export async function startOwnServers(home: string): Promise<OwnServers> {
       const database: FreshDatabase = {
         name,
         version: 18,
-        url: postgres.urlOf(name),
+        url: running.urlOf(name),
         client: connect,
         async query<Row extends Record<string, unknown>>(sql: string, values?: readonly unknown[]) {
           const client = await connect();
@@ -80,23 +105,39 @@ export async function startOwnServers(home: string): Promise<OwnServers> {
             await client.end();
           }
         },
-        drop: async () => void (await Promise.all([...open].map((client) => client.end().catch(() => undefined)))),
+        drop: async () => void (await close()),
       };
       await database.query(setup);
       return database;
     },
-    async kill(victim) {
-      const server = victim === 'temporal' ? temporal : postgres;
-      process.kill(server.mark.pid, 'SIGKILL');
-      await server.ended;
+    async kill() {
+      process.kill(running.mark.pid, 'SIGKILL');
+      await running.ended;
     },
-    async start(victim) {
-      if (victim === 'temporal') temporal = await upTemporal();
-      else postgres = await upPostgres();
-    },
+    start: async () => void (running = await up()),
     async stop() {
-      await Promise.all([...open].map((client) => client.end().catch(() => undefined)));
-      await Promise.all([temporal.stop(), postgres.stop()]);
+      await close();
+      await running.stop();
     },
+  };
+}
+
+export interface OwnServers {
+  readonly temporalAddress: string;
+  /** A new database, after `setup`. One at a time. */
+  database(setup: string): Promise<FreshDatabase>;
+  kill(victim: Victim): Promise<void>;
+  start(victim: Victim): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startOwnServers(home: string): Promise<OwnServers> {
+  const servers = { temporal: await startOwnTemporal(home), postgres: await startOwnPostgres(home) };
+  return {
+    temporalAddress: servers.temporal.address,
+    database: (setup) => servers.postgres.database(setup),
+    kill: (victim) => servers[victim].kill(),
+    start: (victim) => servers[victim].start(),
+    stop: async () => void (await Promise.all([servers.temporal.stop(), servers.postgres.stop()])),
   };
 }

@@ -173,8 +173,9 @@ test('the hold is tuned and runs through a pause', async () => {
   const name = await table();
   const handle = await h.start({ sql: `ALTER TABLE ${name} ALTER COLUMN amount TYPE numeric(14,4);`, hold: '1h' });
   await until(handle, (s) => s.status === 'holding');
-  await update(handle, 'pause', { by: 'ann' });
-  expect((await statusOf(handle)).status).toBe('paused');
+  await update(handle, 'pause', { by: 'ann', reason: 'lunch' });
+  const paused = await until(handle, (s) => s.waitingFor !== null);
+  expect(paused).toMatchObject({ status: 'paused', waitingFor: { type: 'pause', reason: 'paused by ann: lunch' } });
   await update(handle, 'tune', { by: 'ann', hold: '100ms' });
   await sleep(400);
   expect((await statusOf(handle)).status).toBe('paused');

@@ -72,7 +72,10 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
   const from = oldName(statement);
   const to = statement.newname ?? '';
   if (table && !nameIsFree(ctx, type, table, from, to)) return;
-  if (!quiet && !isNew && !refuseRename(ctx, type, from, to, table)) return;
+  if (!quiet && !isNew && !refuseRename(ctx, type, from, to, table)) {
+    if (table && type === 'OBJECT_COLUMN') ctx.overlay.laterColumn(table, to, ctx.statement.number);
+    return;
+  }
   // A name that an earlier statement frees is free after contract only: the new thing waits for it too.
   const waits = type === 'OBJECT_TABLE' && table !== null && ctx.overlay.isGone({ schema: table.schema, name: to });
   addRename(ctx, {
@@ -92,7 +95,7 @@ export function planRename(ctx: PlanContext, statement: RenameStmt): void {
   if (table && !quiet && isNew && !waits) applyRename(ctx, table, statement);
   else if (table && type === 'OBJECT_TABLE')
     ctx.overlay.moved(table, { schema: table.schema, name: to }, ctx.statement.number);
-  else if (table && type === 'OBJECT_COLUMN') ctx.overlay.dropColumn(table, from);
+  else if (table && type === 'OBJECT_COLUMN') ctx.overlay.movedColumn(table, from, to, ctx.statement.number);
 }
 
 /** As the catalogue's comparison names things: a part `on` its table, a column in it, a relation in its schema. */

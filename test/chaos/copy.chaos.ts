@@ -1,0 +1,164 @@
+/**
+ * What a copy must survive: worker, Temporal, source and target die at random moments, ten runs in a row; the network is cut and falls silent; the
+ * source is promoted to another timeline; the target's disk is full. Every row once, or everything of ours is gone and the reason is said.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Report } from '../../plan/model/status';
+import { COPY_SETUP, startCopyRun, untilChunks } from '../support/copyRun';
+import type { CopyRun, CopyRunOptions } from '../support/copyRun';
+import { seed, seeded } from '../support/kills';
+import { startOwnPostgres, startOwnTemporal } from '../support/ownServers';
+import type { OwnPostgres, OwnServer, OwnTemporal } from '../support/ownServers';
+import { resultOf } from '../support/temporal';
+import { tinyDisk } from '../support/tinyDisk';
+import { wireTo } from '../support/wire';
+
+const RUNS = 10;
+const random = seeded(seed());
+const homes: string[] = [];
+const SMALL_RANGES = { parallel: { rangeSize: '1MB', tables: 2, rangesPerTable: 2 } };
+
+let temporal: OwnTemporal;
+let source: OwnPostgres;
+let target: OwnPostgres;
+
+function home(): string {
+  const made = mkdtempSync(join(tmpdir(), 'pgshift-copychaos-'));
+  homes.push(made);
+  return made;
+}
+
+beforeAll(async () => {
+  temporal = await startOwnTemporal(home());
+  source = await startOwnPostgres(home());
+  target = await startOwnPostgres(home());
+});
+
+afterAll(async () => {
+  await Promise.all([temporal.stop(), source.stop(), target.stop()]);
+  for (const folder of homes) rmSync(folder, { recursive: true, force: true });
+});
+
+async function withRun(of: Partial<CopyRunOptions>, body: (run: CopyRun) => Promise<void>): Promise<void> {
+  const from = of.source ?? (await source.database(COPY_SETUP));
+  const to = of.target ?? (await target.database(''));
+  const run = await startCopyRun({
+    source: from,
+    target: to,
+    temporalAddress: temporal.address,
+    ...of,
+    plan: { ...SMALL_RANGES, ...of.plan },
+  });
+  try {
+    await body(run);
+  } finally {
+    await run.close();
+    await Promise.all([from.drop(), to.drop()]);
+  }
+}
+
+/** -9, a moment, and up again where it was. */
+async function dies(server: OwnServer): Promise<void> {
+  await server.kill();
+  await sleep(300 + random() * 1_500);
+  await server.start();
+}
+
+test('worker, Temporal, source and target die at random moments, ten runs in a row', async () => {
+  for (let n = 1; n <= RUNS; n += 1)
+    await withRun({}, async (run) => {
+      let worker = run.worker();
+      const said: string[] = [];
+      const victims = ['worker', 'source', 'target', 'temporal'].sort(() => random() - 0.5);
+      for (const victim of victims) {
+        const at = Math.round(400 + random() * 2_500);
+        await sleep(at);
+        said.push(`${victim} after ${at} ms`);
+        if (victim === 'worker') {
+          worker.signal('SIGKILL');
+          await worker.exited;
+          worker = run.worker();
+        } else await dies(victim === 'source' ? source : victim === 'target' ? target : temporal);
+      }
+      process.stderr.write(`run ${n}: ${said.join(', ')}\n`);
+      const report = await run.expectWhole();
+      process.stderr.write(`run ${n}: whole after ${String(report.measured['epochs'])} snapshots\n`);
+    });
+});
+
+test('the network to either side is cut, then falls silent: every row once', async () => {
+  for (const side of ['source', 'target'] as const)
+    for (const how of ['cut', 'freeze'] as const) {
+      const from = await source.database(COPY_SETUP);
+      const to = await target.database('');
+      const wire = await wireTo(Number(new URL(side === 'source' ? from.url : to.url).port));
+      const urls = {
+        old: side === 'source' ? wire.through(from.url) : from.url,
+        app: side === 'target' ? wire.through(to.url) : to.url,
+      };
+      try {
+        await withRun({ source: from, target: to, urls }, async (run) => {
+          run.worker();
+          await untilChunks(run, 3);
+          wire[how]();
+          await sleep(how === 'cut' ? 3_000 : 12_000);
+          wire.mend();
+          await run.expectWhole();
+          process.stderr.write(`${how} of the ${side}: whole\n`);
+        });
+      } finally {
+        await wire.close();
+      }
+    }
+});
+
+test('a source that was promoted is another source: said, and the target is as it was', async () => {
+  const folder = home();
+  const failing = await startOwnPostgres(folder);
+  try {
+    const from = await failing.database(COPY_SETUP);
+    await withRun({ source: from, plan: { gates: { build: 'manual' } } }, async (run) => {
+      run.worker();
+      await untilChunks(run, 3);
+      await failing.kill();
+      writeFileSync(join(folder, 'data', 'standby.signal'), '');
+      await failing.start();
+      await from.query('SELECT pg_promote()');
+      await expect(resultOf(run.handle)).rejects.toMatchObject({
+        cause: { type: 'RolledBack', details: [{ cause: 'TimelineChanged' }] },
+      });
+      const left = await run.target.query(`SELECT 1 FROM pg_class WHERE relname IN ('big', 'heap', 'small', 'v')`);
+      expect(left).toEqual([]);
+    });
+  } finally {
+    await failing.stop();
+  }
+});
+
+test('the disk of the target is full: said, and taken back', async () => {
+  const to = await target.database('');
+  const [{ directory } = { directory: '/' }] = await to.query<{ directory: string }>(
+    `SELECT current_setting('data_directory') AS directory`,
+  );
+  const disk = tinyDisk(8, directory);
+  if (disk === null) throw new Error('a full disk needs root and mount(8)');
+  try {
+    await to.query(`CREATE TABLESPACE tiny LOCATION '${disk.path}'`);
+    await to.query(`ALTER ROLE CURRENT_USER IN DATABASE ${to.name} SET default_tablespace = 'tiny'`);
+    await withRun({ target: to }, async (run) => {
+      run.worker();
+      await expect(resultOf(run.handle)).rejects.toMatchObject({
+        cause: { type: 'RolledBack', details: [{ cause: 'DiskFull' }] },
+      });
+      const report = await run.handle.query<Report>('report');
+      expect(report.status).toBe('rolled_back');
+      expect(await to.query(`SELECT 1 FROM pg_class WHERE relname IN ('big', 'heap', 'small', 'v')`)).toEqual([]);
+    });
+    await to.query(`ALTER ROLE CURRENT_USER IN DATABASE ${to.name} RESET default_tablespace`);
+  } finally {
+    disk.remove();
+  }
+});
