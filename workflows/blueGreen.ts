@@ -13,20 +13,18 @@ import { newState } from '../plan/model/state';
 import type { BlueGreenStep } from '../plan/model/steps';
 import { BLUE_GREEN_STEPS } from '../plan/model/steps';
 import { validateBlueGreen } from '../plan/model/validate';
-import { parseDuration } from '../plan/model/values';
-import { insist } from './back';
 import { copyState } from './dataCopy';
 import { Back, failProblem } from './failure';
 import { askHelp, passGate, passWindow } from './gates';
 import { interruptible } from './interruptible';
 import { goBackPair } from './pairBack';
+import { decommission, hold, monitor } from './pairEnd';
 import { keepParts, pairArgs, pairState, seenOf, timed } from './pairRun';
 import { proveRows, work } from './pairProof';
 import { switchOver, Undone } from './pairSwitch';
 import { createGreen, sync } from './pairSync';
 import { watchReplication } from './pairWatch';
 import { backup, hooks, measureBaselines, persist } from './phases';
-import { drainDecisions } from './recorder';
 import { Run, nowIso } from './run';
 import type { Road, RunResult } from './schemaMigration';
 import { runToItsEnd } from './schemaMigration';
@@ -158,72 +156,6 @@ async function trySwitch(run: Run, asked: Parameters<typeof switchOver>[1]): Pro
       run.show('running');
     }
   }
-}
-
-async function monitor(run: Run): Promise<void> {
-  const ms = parseDuration(pairState(run).control.monitor) ?? 0;
-  const since = run.state.opened['monitor'] ?? nowIso();
-  run.state.opened['monitor'] = since;
-  await dwell(run, () => Date.parse(since) + ms, 'the monitoring ends');
-}
-
-/** Until the time is over (a tuning may change it), or a person ends it early. */
-async function dwell(run: Run, ends: () => number, summary: string): Promise<void> {
-  const s = run.state;
-  for (;;) {
-    const early = s.phase === 'hold' && s.inbox.endHold !== null;
-    if ((early || ends() <= Date.now()) && !run.isPaused()) return;
-    const tunings = s.inbox.tunings;
-    const paused = run.isPaused();
-    await run.wait({
-      status: 'holding',
-      waiting: null,
-      until: () =>
-        (s.phase === 'hold' && s.inbox.endHold !== null) || s.inbox.tunings !== tunings || run.isPaused() !== paused,
-      timeoutMs: paused && ends() <= Date.now() ? null : Math.max(1, ends() - Date.now()),
-      summary,
-    });
-  }
-}
-
-async function hold(run: Run): Promise<void> {
-  const pair = pairState(run);
-  pair.heldSince ??= nowIso();
-  await dwell(run, () => run.holdEnds() ?? 0, 'the hold ends');
-}
-
-/** The last step: nothing interrupts it, and what fails is tried until it works. */
-async function decommission(run: Run): Promise<void> {
-  const s = run.state;
-  const pair = pairState(run);
-  run.settled = true;
-  pair.noWayBack = 'the way back was given up with the decommissioning';
-  run.show('running');
-  const ended = await insist(
-    run,
-    'decommission',
-    () => run.ask('decommission', pairArgs(run), 'give up the way back'),
-    ['retry'],
-  );
-  pair.direction = null;
-  s.measured['blue'] = ended?.blue ?? '';
-  await timed(run, 'decommission', () => Promise.resolve(ended), seenOf);
-  await run.ask(
-    'finish',
-    { database: s.database, migration: s.name, status: 'completed', strict: false, cause: null, of: 'own' },
-    'record that it is completed',
-  );
-  s.marks.push('finished');
-  if (pair.control.decommission === 'keep') return;
-  await drainDecisions(run);
-  s.marks.push('blue:gone');
-  const removed = await insist(
-    run,
-    'decommission',
-    () => run.ask('removeBlue', pairArgs(run), `${pair.control.decommission} blue`),
-    ['retry', 'skip'],
-  );
-  s.measured['blue'] = removed?.blue ?? 'left as it is';
 }
 
 async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void> {

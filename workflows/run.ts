@@ -173,7 +173,7 @@ export class Run {
   private unpaused(): RunStatus {
     if (this.awaiting) return 'paused';
     if (this.open.size > 0 || this.state.waiting) return 'waiting';
-    return this.state.phase === 'hold' ? 'holding' : 'running';
+    return ['hold', 'monitor'].includes(this.state.phase) ? 'holding' : 'running';
   }
 
   // Work ---------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,10 @@ test('plan, start, approve, watch, fence status, rollback and report', async () 
     expect((await cli('approve', name, '--gate', 'switch_traffic', '--json')).code).toBe(0);
     const watched = await cli('watch', id, '--until', 'hold', '--json');
     expect(watched.code).toBe(0);
-    expect((await cli('status', id, '--json')).json<Status>()).toMatchObject({ status: 'holding', writableSide: 'green' });
+    expect((await cli('status', id, '--json')).json<Status>()).toMatchObject({
+      status: 'holding',
+      writableSide: 'green',
+    });
     expect((await cli('status', id)).stdout).toMatch(/writes go to\s+green/);
     const fence = (await cli('fence', 'status', '--blue', 'blue', '--json')).json<FenceStatus>();
     expect(fence).toMatchObject({ writable: 'green', guard: name });
