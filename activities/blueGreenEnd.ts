@@ -22,7 +22,7 @@ import { target } from '../postgres/types';
 import { resolveTarget } from '../worker/config';
 import { fencingOf, readSchemaState } from './blueGreen';
 import type { Tools } from './context';
-import { withCopy } from './data';
+import { withContext } from './data';
 import { withPair } from './pairSessions';
 import type { OpenPair } from './pairSessions';
 import type { CopyArgs, Decommissioned, PairArgs, PairTakenBack } from './types';
@@ -75,7 +75,7 @@ export const takeBackPair = (args: PairArgs & CopyArgs, tools: Tools): Promise<P
       // Without that note nothing was made on green yet.
       if (before !== null) {
         await dropRelations(both.green, tools.signal);
-        await withCopy(args, tools, (context) => undoCopy(context, both.blue, both.green));
+        await withContext(args, tools, (context) => undoCopy(context, both.blue, both.green));
         left.push(...(await dropAdded(both.green, before)).map((one) => `${one} of green`));
       }
       await forgetGreen(both.green, args.migration);

@@ -25,7 +25,7 @@ import { checkSignal } from '../postgres/work';
 import { fencingOf } from './blueGreen';
 import { Reporter } from './context';
 import type { Tools } from './context';
-import { withCopy } from './data';
+import { withContext } from './data';
 import { withPair } from './pairSessions';
 import type { CaughtUp, OpenSyncArgs, PairArgs, PairWatched, SnapshotOpened, WatchPairArgs } from './types';
 
@@ -49,7 +49,7 @@ async function startOver(target: Session, migration: string): Promise<void> {
 /** Identities, publication, slot, snapshot, and the list of tables as it sees them. Idempotent while the snapshot is held. */
 export const openSync = (args: OpenSyncArgs, tools: Tools): Promise<SnapshotOpened> =>
   withPair(args, tools, ({ both, pair, patience }) =>
-    withCopy(args, tools, async (context) => {
+    withContext(args, tools, async (context) => {
       const names = namesOf(pair, 'forward');
       await setIdentities(both.blue, args.migration, patience);
       await ensurePublication(both.blue, names.publication, await carriedTables(both, 'blue'), patience);

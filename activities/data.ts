@@ -12,11 +12,14 @@ import { validateDataMigration } from '../plan/model/validate';
 import type { CopyContext } from '../postgres/copy/context';
 import * as copy from '../postgres/copy/run';
 import { refuseMissingRoles, refuseTaken } from '../postgres/copy/schema';
+import { chosenTables } from '../postgres/copy/tables';
+import { checkIncrement } from '../postgres/increment/bounds';
 import type { Session } from '../postgres/session';
 import { openSession, withSession } from '../postgres/session';
 import { install, installedVersion } from '../postgres/state/install';
 import { writeLog } from '../postgres/state/journal';
 import { claimName, findMigration } from '../postgres/state/migrations';
+import { checkStream } from '../postgres/stream/preflight';
 import { startThrottle } from '../postgres/throttle';
 import { databaseConfig, environmentDefaults, resolveTarget } from '../worker/config';
 import { Reporter } from './context';
@@ -44,9 +47,9 @@ export async function openData({ start }: { start: unknown }, tools: Tools): Pro
 
 /** Of what is asked, not of how it is typed: keys in order, defaults filled in. */
 function checksumOf(plan: DataMigrationPlan): string {
-  const { name, source, target, tables, transfer, schema, keep, verify } = plan;
+  const { name, source, target, tables, transfer, schema, keep, verify, streaming, incremental } = plan;
   return createHash('sha256')
-    .update(JSON.stringify({ name, source, target, tables, transfer, schema, keep, verify }))
+    .update(JSON.stringify({ name, source, target, tables, transfer, schema, keep, verify, streaming, incremental }))
     .digest('hex');
 }
 
@@ -73,6 +76,11 @@ async function check(plan: DataMigrationPlan, source: Session, target: Session):
   if (tables === 0)
     throw new Problem('NoSuchObject', 'tables: no table of the source is chosen', { where: { path: 'tables' } });
   if (plan.schema === 'create') await refuseMissingRoles(source, target);
+  const { streaming, incremental } = copyControlOf(plan);
+  if (!streaming && !incremental) return tables;
+  const chosen = (await chosenTables(source, plan.tables)).filter(({ kind }) => kind === 'r');
+  if (streaming) await checkStream(source, target, chosen, streaming);
+  if (incremental) await checkIncrement(source, chosen, incremental.column);
   return tables;
 }
 
@@ -138,7 +146,7 @@ async function refuseUsed(row: Used, plan: DataMigrationPlan, checksum: string):
 }
 
 /** Everything that a copy works with; the throttle reads its brakes on the target and ends with the activity. */
-export async function withCopy<T>(
+export async function withContext<T>(
   args: CopyArgs,
   tools: Tools,
   work: (context: CopyContext) => Promise<T>,
@@ -174,18 +182,18 @@ export async function withCopy<T>(
   }
 }
 
-export const openSnapshot = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.openSnapshot);
-export const makeSchema = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.makeSchema);
-export const buildRest = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.buildRest);
-export const verifyCopy = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.verifyCopy);
-export const takeBackCopy = (args: CopyArgs, tools: Tools) => withCopy(args, tools, copy.takeBackCopy);
+export const openSnapshot = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.openSnapshot);
+export const makeSchema = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.makeSchema);
+export const buildRest = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.buildRest);
+export const verifyCopy = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.verifyCopy);
+export const takeBackCopy = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.takeBackCopy);
 export const closeSnapshot = (args: CopyArgs, tools: Tools) =>
-  withCopy(args, tools, (context) => copy.closeSnapshot(context, 'no longer needed'));
+  withContext(args, tools, (context) => copy.closeSnapshot(context, 'no longer needed'));
 export const settleTable = (args: SettleArgs, tools: Tools) =>
-  withCopy(args, tools, (context) => copy.settleTable(context, args.no, args.verdict));
+  withContext(args, tools, (context) => copy.settleTable(context, args.no, args.verdict));
 
 export async function copyTables(args: PieceArgs, tools: Tools): Promise<copy.BatchDone> {
-  const done = await withCopy(args, tools, (context) =>
+  const done = await withContext(args, tools, (context) =>
     copy.copyBatch(context, args.from, args.to, (copied) => tools.beat({ copied })),
   );
   tools.deps.metrics.rows.inc({ operation: 'copy' }, done.rows);
@@ -198,7 +206,7 @@ export async function watchCopy(args: WatchCopyArgs, tools: Tools): Promise<{ re
   const began = performance.now();
   let lost = false;
   let before: { readonly bytes: number; readonly at: number } | null = null;
-  await withCopy(args, tools, (context) =>
+  await withContext(args, tools, (context) =>
     copy.watchCopy(context, args.epoch, ({ held, progress }) => {
       const { rowsDone, rowsTotal, bytesDone, bytesTotal } = progress;
       before ??= { bytes: bytesDone, at: performance.now() };

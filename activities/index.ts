@@ -14,6 +14,7 @@ import { runHook } from './hook';
 import { open, prepare } from './prepare';
 import { prepareRollback } from './rollback';
 import { previewUndo, runSteps, undoSteps } from './steps';
+import * as stream from './stream';
 import type { Activities } from './types';
 import { finishValidation, openValidation, verifyPhase } from './verify';
 
@@ -63,6 +64,12 @@ export function createActivities(deps: ActivityDeps): Activities {
     decommission: activity(deps, 'decommission', end.decommission),
     removeBlue: activity(deps, 'removeBlue', end.removeBlue),
     finishGreen: activity(deps, 'finishGreen', end.finishGreen),
+    observeBounds: activity(deps, 'observeBounds', stream.observeBounds),
+    incrementPass: activity(deps, 'incrementPass', stream.incrementPass),
+    followStream: activity(deps, 'followStream', stream.followStream),
+    verifyStream: activity(deps, 'verifyStream', stream.verifyStream),
+    skipChange: activity(deps, 'skipChange', stream.skipChange),
+    endStream: activity(deps, 'endStream', stream.endStream),
     prepareRollback: activity(deps, 'prepareRollback', prepareRollback),
     openValidation: activity(deps, 'openValidation', openValidation),
     verifyPhase: activity(deps, 'verifyPhase', verifyPhase),

@@ -13,7 +13,7 @@ import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
 import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
 import type { RunPhase } from '../plan/model/steps';
-import type { VerifyResult } from '../plan/model/validation';
+import type { VerifiedTable, VerifyResult } from '../plan/model/validation';
 
 /** A migration in its database. */
 export interface Subject {
@@ -287,6 +287,51 @@ export interface Decommissioned {
   readonly blue: string;
 }
 
+export interface FollowArgs extends CopyArgs {
+  /** Until everything is there that the source had when it was asked. */
+  readonly drain: boolean;
+  readonly maxMs: number;
+}
+
+/** A change that the target refuses, by its transaction's place in the source's log. */
+export interface HeldChange {
+  readonly table: string;
+  readonly code: string;
+  readonly message: string;
+  readonly lsn: string;
+}
+
+export interface FollowDone {
+  readonly verdict: 'later' | 'reached' | 'held' | 'ended';
+  readonly position: string;
+  readonly held: HeldChange | null;
+}
+
+export interface StreamVerified {
+  readonly tables: number;
+  readonly rows: number;
+  readonly differing: number;
+  /** What is wrong, by table; empty = equal. */
+  readonly problems: readonly string[];
+  /** Those that differ, then the largest. */
+  readonly shown: readonly VerifiedTable[];
+}
+
+export interface StreamDone {
+  readonly position: string;
+  readonly transactions: number;
+  readonly changes: number;
+  readonly skipped: number;
+  readonly sequences: number;
+}
+
+export interface PassDone {
+  readonly rows: number;
+  readonly tables: number;
+  /** Tables whose new rows wait for transactions that are open on the source. */
+  readonly behind: number;
+}
+
 export interface Activities {
   /** Reads what the worker's configuration adds to the plan (and the plan itself, when it was started by reference). */
   open(args: { readonly start: unknown }): Promise<Opened>;
@@ -352,6 +397,14 @@ export interface Activities {
   removeBlue(args: PairArgs): Promise<Decommissioned>;
   /** The run's status in green's own record. */
   finishGreen(args: PairArgs & { readonly status: 'completed' | 'failed' | 'rolled_back' }): Promise<void>;
+  /** Of an increment: up to which value each table's rows will be in the copy that comes. */
+  observeBounds(args: CopyArgs): Promise<void>;
+  incrementPass(args: CopyArgs): Promise<PassDone>;
+  /** Applies the source's changes; returns hourly, when it is drained, or when a change is held. */
+  followStream(args: FollowArgs): Promise<FollowDone>;
+  verifyStream(args: CopyArgs): Promise<StreamVerified>;
+  skipChange(args: CopyArgs & { readonly lsn: string }): Promise<void>;
+  endStream(args: CopyArgs): Promise<StreamDone>;
   /** Workflow `rollback`: what stands of an ended migration, or NotNow / NoSuchRun. */
   prepareRollback(args: Subject): Promise<RollbackFacts>;
   /** Workflow `validation`: reaches both sides and claims the name in the target. */

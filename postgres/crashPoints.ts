@@ -22,6 +22,16 @@ export const CRASH_POINTS = {
   'epoch.after': 'the snapshot is held by its own process; the next attempt finds it alive',
   'range.before-commit': 'the rows of the range roll back with its checkpoint; copied again by the next attempt',
   'range.after-commit': 'rows and checkpoint are committed; the next attempt goes on with the other ranges',
+  'stream.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',
+  'stream.slot': 'a slot whose snapshot is lost; dropped and made again by the next attempt',
+  'stream.before-commit':
+    'changes and position roll back together; they are read and applied again by the next attempt',
+  'stream.after-commit':
+    'changes and position are committed, the slot does not know; the next attempt begins at the position',
+  'stream.piece': 'a part of a large transaction rolls back; the whole of it comes again',
+  'stream.unslotted': 'the slot is gone, its publication is left; dropped by the next attempt',
+  'increment.before-commit': 'the slice rolls back with its bound; read again by the next attempt',
+  'increment.after-commit': 'rows and bound are committed; the next attempt goes on behind them',
   'item.before-commit': 'the object rolls back with its record; made again by the next attempt',
   'item.after-commit': 'the object and its record are committed; the next attempt passes over it',
   'proof.range': 'ranges done so far are recorded; proof goes on, or starts again, reading only',

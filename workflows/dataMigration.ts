@@ -2,7 +2,7 @@
  * Workflow `dataMigration`: one JSON object in, a target that holds every row once (or nothing of ours) out. Its nine phases are walked from the
  * start every time and what is marked as done is passed over, as in schemaMigration, whose parts it uses.
  */
-import { makeContinueAsNewFunc, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, makeContinueAsNewFunc, workflowInfo } from '@temporalio/workflow';
 import { isProblem } from '../plan/model/errors';
 import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import { copyControlOf } from '../plan/model/dataMigration';
@@ -13,6 +13,7 @@ import { DATA_PHASES } from '../plan/model/steps';
 import { validateDataMigration } from '../plan/model/validate';
 import { insist } from './back';
 import { copyArgs, copyState, copyTables, openSnapshot, withSnapshot } from './dataCopy';
+import { besideOver, endFollowing, follow, goBeside, verifyLive } from './dataStream';
 import { Back, causeOf, failProblem } from './failure';
 import { passGate, passWindow } from './gates';
 import { interruptible } from './interruptible';
@@ -120,6 +121,11 @@ async function work(run: Run, phase: DataPhase, start: unknown): Promise<void> {
       return preflight(run, start);
     case 'snapshot':
       s.begun = 1;
+      // What the increments begin behind is read before the rows are.
+      if (copyState(run).control.incremental)
+        await persist(run, 'snapshot', () =>
+          interruptible(run, () => run.ask('observeBounds', copyArgs(run), 'where the increments begin')),
+        );
       await persist(run, 'snapshot', () => interruptible(run, () => openSnapshot(run, null)));
       return;
     case 'schema':
@@ -134,14 +140,16 @@ async function work(run: Run, phase: DataPhase, start: unknown): Promise<void> {
       if (built !== null && built !== 'closed') s.measured['built'] = built;
       return;
     }
+    case 'follow':
+      return follow(run);
     case 'verify':
-      return verify(run);
+      return copyState(run).control.streaming || copyState(run).control.incremental ? verifyLive(run) : verify(run);
     case 'finish':
+      await endFollowing(run);
       await persist(run, 'finish', () => run.ask('closeSnapshot', copyArgs(run), 'let the snapshot go'));
       summarise(run);
       return;
-    // A full transfer has nothing to follow; a gate is waited for before the phase that it names.
-    case 'follow':
+    // A gate is waited for before the phase that it names.
     case 'gate':
       return;
   }
@@ -165,7 +173,8 @@ async function phase(run: Run, name: DataPhase, start: unknown): Promise<void> {
   const mark = `phase:${name}`;
   if (s.marks.includes(mark)) return;
   const dry = s.control?.mode === 'dry-run';
-  if (name !== 'follow' && name !== 'gate') s.phase = name;
+  const goesOn = copyState(run).control.streaming ?? copyState(run).control.incremental;
+  if (name !== 'gate' && (name !== 'follow' || goesOn)) s.phase = name;
   if (!dry) await passGate(run, name);
   if (!dry) await passWindow(run, name);
   if (!dry) await hooks(run, 'before', name);
@@ -196,6 +205,7 @@ async function goBack(run: Run, cause: Cause): Promise<boolean> {
   s.live = null;
   s.step = 'way back';
   run.show('rolling_back');
+  await besideOver(run);
   if (s.begun > 0) {
     await insist(
       run,
@@ -228,5 +238,6 @@ export async function dataMigration(start: unknown, resumed?: RunState): Promise
   const state = resumed ?? begin(start);
   const again = makeContinueAsNewFunc<typeof dataMigration>();
   const run = new Run(state, (next) => again(start, next));
+  void CancellationScope.nonCancellable(() => goBeside(run));
   return runToItsEnd(run, start, ROAD);
 }

@@ -72,6 +72,12 @@ export const CLASS_OF = {
   decommission: 'quick',
   removeBlue: 'quick',
   finishGreen: 'quick',
+  observeBounds: 'bulk',
+  incrementPass: 'bulk',
+  followStream: 'watch',
+  verifyStream: 'bulk',
+  skipChange: 'quick',
+  endStream: 'undo',
 } as const satisfies Record<keyof Activities, Class>;
 
 export function optionsOf(kind: Class, settings: Settings): ActivityOptions {

@@ -47,6 +47,8 @@ export class Run {
   beside = 0;
   /** Of a blue-green: its replication is watched. */
   watchesPair = false;
+  /** An activity of the stream runs beside the phases. */
+  following = false;
   readonly ask: Ask;
   private readonly early: { name: MessageName; argument: unknown }[] = [];
   private shownAttributes: ReadonlyMap<string, string | boolean> = new Map();
@@ -288,7 +290,12 @@ export class Run {
   async renew(): Promise<never> {
     this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
     await condition(
-      () => allHandlersFinished() && !this.watching && this.beside === 0 && this.state.inbox.audit.length === 0,
+      () =>
+        allHandlersFinished() &&
+        !this.watching &&
+        !this.following &&
+        this.beside === 0 &&
+        this.state.inbox.audit.length === 0,
     );
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }

@@ -3,6 +3,8 @@
  * NotYet, never ignored. Pure: the workflow validates a bare start with the same function.
  */
 import { z } from 'zod';
+import type { ModeControl } from './dataModes';
+import { MODES, incrementalSchema, modesOf, streamingSchema } from './dataModes';
 import { commonKeys, connectionName, hooksOf, size } from './plan';
 import type { Control } from './state';
 import { DATA_PHASES } from './steps';
@@ -22,7 +24,9 @@ export const dataMigrationSchema = z.strictObject({
   tables: z
     .strictObject({ include: z.array(pattern).min(1).default(['public.*']), exclude: z.array(pattern).default([]) })
     .prefault({}),
-  transfer: z.enum(['full', 'incremental', 'streaming']).default('full'),
+  transfer: z.enum(MODES).default('full'),
+  streaming: streamingSchema.optional(),
+  incremental: incrementalSchema.optional(),
   schema: z.enum(['create', 'existing']).default('create'),
   keep: z
     .strictObject({
@@ -48,17 +52,14 @@ export type DataMigrationPlan = z.output<typeof dataMigrationSchema>;
 export type DataMigrationInput = z.input<typeof dataMigrationSchema>;
 
 /** Values of built keys that are not built: `key: value`. */
-export const NOT_YET_VALUES: readonly (readonly [string, unknown])[] = [
-  ['transfer', 'incremental'],
-  ['transfer', 'streaming'],
-  ['verify', 'sample'],
-];
+export const NOT_YET_VALUES: readonly (readonly [string, unknown])[] = [['verify', 'sample']];
 
 /** What the workflow keeps of the plan's own part. */
 export type CopyControl = Pick<
   DataMigrationPlan,
   'source' | 'target' | 'tables' | 'schema' | 'keep' | 'parallel' | 'verify'
->;
+> &
+  ModeControl;
 
 /** The part that a run of any kind goes by. The state lies in the target, so that is its database. */
 export function dataControlOf(plan: DataMigrationPlan): Control {
@@ -73,27 +74,14 @@ export function dataControlOf(plan: DataMigrationPlan): Control {
     verify: _8,
     ...rest
   } = plan;
-  const { transfer: _9, target, ...control } = rest;
+  const { transfer: _9, streaming: _10, incremental: _11, target, ...control } = rest;
   return { ...control, database: target, strategy: 'versioned', searchPath: [] };
 }
 
-export const copyControlOf = ({
-  source,
-  target,
-  tables,
-  schema,
-  keep,
-  parallel,
-  verify,
-}: DataMigrationPlan): CopyControl => ({
-  source,
-  target,
-  tables,
-  schema,
-  keep,
-  parallel,
-  verify,
-});
+export const copyControlOf = (plan: DataMigrationPlan): CopyControl => {
+  const { source, target, tables, schema, keep, parallel, verify } = plan;
+  return { source, target, tables, schema, keep, parallel, verify, ...modesOf(plan) };
+};
 
 export const rangeBytes = (control: Pick<CopyControl, 'parallel'>): number =>
   parseSize(control.parallel.rangeSize) ?? 256 * 1024 ** 2;

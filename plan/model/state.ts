@@ -122,6 +122,8 @@ export interface CopyState {
   bytesDone: number;
   /** Tables that failed, with the code; skipped ones stay listed. */
   quarantined: Quarantined[];
+  /** Of a stream: the change that it stopped at. */
+  held?: { readonly table: string; readonly code: string; readonly message: string; readonly lsn: string } | null;
 }
 
 /** Tables by their numbers in pgshift.copy_tables; a big one alone has its name. */

@@ -8,6 +8,7 @@ import { parseExpression } from './expression';
 import { Problem } from './errors';
 import type { DataMigrationPlan } from './dataMigration';
 import { NOT_YET_VALUES, dataMigrationSchema } from './dataMigration';
+import { checkModes, withFinishGate } from './dataModes';
 import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
 import type { BlueGreenPlan } from './blueGreen';
 import { blueGreenSchema, DEFAULT_GATES, INSIDE_THE_PAUSE, NEVER_ALLOWED } from './blueGreen';
@@ -177,7 +178,8 @@ export function validateDataMigration(json: unknown): DataMigrationPlan {
   const plan = checkPlan(parse(dataMigrationSchema, json, 'data-migration'), DATA_PHASES, null);
   if (plan.source === plan.target)
     throw new Problem('SameDatabase', 'target: the same connection as source', { where: { path: 'target' } });
-  return plan;
+  checkModes(plan);
+  return withFinishGate(plan);
 }
 
 /** Values of built keys of blue-green that are not built. */

@@ -75,7 +75,12 @@ export function parseList(list: string): Map<number, string> {
   return known;
 }
 
-/** Everything of the source but schema pgshift and subscriptions. Throws BackupFailed, DiskFull, NoSuchFile. */
+/** A stream's own, which stands on the source for as long as the run follows it: `name` or `name table`. */
+const isOurs = ({ kind, tag }: DumpItem): boolean =>
+  (kind.startsWith('PUBLICATION') && /^pgshift_[0-9a-f]{16}_[a-z]{3}( |$)/.test(tag)) ||
+  (kind === 'TRIGGER' && / _pgshift_capture_[0-9a-f]{12}(_all)?$/.test(tag));
+
+/** Everything of the source but schema pgshift, our publications and subscriptions. Throws BackupFailed, DiskFull, NoSuchFile. */
 export async function dumpSchema(context: CopyContext, snapshot: string): Promise<DumpItem[]> {
   const folder = await mkdtemp(join(tmpdir(), 'pgshift-schema-'));
   const archive = join(folder, 'schema.dump');
@@ -106,7 +111,7 @@ export async function dumpSchema(context: CopyContext, snapshot: string): Promis
       );
       items.push(...parseScript(await readFile(script, 'utf8'), section, known));
     }
-    return items;
+    return items.filter((item) => !isOurs(item));
   } finally {
     await rm(folder, { recursive: true, force: true }).catch(() => undefined);
   }

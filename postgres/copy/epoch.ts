@@ -9,9 +9,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '../../plan/model/errors';
 import { crashPoint } from '../crashPoints';
 import type { Session } from '../session';
+import { jobOf } from '../stream/job';
+import type { StreamSnapshot } from '../stream/begin';
+import { openStreamSnapshot } from '../stream/begin';
 import { checkSignal } from '../work';
 import type { CopyContext } from './context';
 import type { HolderSettings } from './holderProcess';
+import { chosenTables } from './tables';
 import { SERVER_IDENTITY } from './timeline';
 
 export interface Epoch {
@@ -85,7 +89,22 @@ export async function openEpoch(
     context.migration,
     epoch,
   ]);
-  startHolder(context, epoch, from);
+  const snapshot = context.control.streaming ? await snapshotOfSlot(context, source, target) : null;
+  try {
+    startHolder(context, epoch, snapshot ?? (from === null ? null : { snapshot: from, consistentPoint: null }));
+    return await waitForHolder(context, target, epoch);
+  } finally {
+    await snapshot?.release();
+  }
+}
+
+/** Of a copy whose changes are followed: it belongs together with a position in the log. */
+async function snapshotOfSlot(context: CopyContext, source: Session, target: Session): Promise<StreamSnapshot> {
+  const tables = (await chosenTables(source, context.control.tables)).filter(({ kind }) => kind === 'r');
+  return openStreamSnapshot(jobOf(context), { source, target }, tables);
+}
+
+async function waitForHolder(context: CopyContext, target: Session, epoch: number): Promise<Epoch> {
   const until = Date.now() + STARTS_MS;
   for (;;) {
     checkSignal(context.signal);
@@ -114,13 +133,18 @@ function holderFile(): string {
 }
 
 /** In a session and process group of its own: a signal to the worker, or its end, does not reach it. */
-function startHolder(context: CopyContext, epoch: number, from: string | null): void {
+function startHolder(
+  context: CopyContext,
+  epoch: number,
+  snapshot: { readonly snapshot: string | null; readonly consistentPoint: string | null } | null,
+): void {
   const settings: HolderSettings = {
     sourceUrl: context.source.url,
     targetUrl: context.target.url,
     migration: context.migration,
     epoch,
-    from,
+    from: snapshot?.snapshot ?? null,
+    at: snapshot?.consistentPoint ?? null,
     silenceMs: SILENCE_MS,
   };
   const child = spawn(process.execPath, [holderFile()], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });

@@ -17,6 +17,8 @@ export interface HolderSettings {
   readonly epoch: number;
   /** Import this snapshot (of a replication slot) instead of taking one. */
   readonly from: string | null;
+  /** The position that belongs to `from`; `xids` = the snapshot's own text, for changes that triggers captured. */
+  readonly at: string | null;
   /** Ends when nobody has asked after it for so long. */
   readonly silenceMs: number;
 }
@@ -34,13 +36,14 @@ interface Exported extends Record<string, unknown> {
   readonly system: string;
   readonly timeline: number;
   readonly lsn: string;
+  readonly xids: string;
 }
 
 async function exportSnapshot(source: Session, from: string | null): Promise<Exported> {
   await source.run('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
   if (from !== null && /^[0-9A-Fa-f-]{1,64}$/.test(from)) await source.run(`SET TRANSACTION SNAPSHOT '${from}'`);
   const row = await source.one<Exported>(
-    `SELECT pg_catalog.pg_export_snapshot() AS snapshot, ${SERVER_IDENTITY},
+    `SELECT pg_catalog.pg_export_snapshot() AS snapshot, pg_catalog.pg_current_snapshot()::text AS xids, ${SERVER_IDENTITY},
             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                  ELSE pg_catalog.pg_current_wal_insert_lsn() END::text AS lsn`,
   );
@@ -80,7 +83,7 @@ async function tell(settings: HolderSettings, source: Session, exported: Exporte
         hostname(),
         exported.system,
         exported.timeline,
-        exported.lsn,
+        settings.at === 'xids' ? exported.xids : (settings.at ?? exported.lsn),
       ],
     ),
   );

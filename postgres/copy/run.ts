@@ -9,6 +9,8 @@ import type { Session } from '../session';
 import { pause } from '../ladder';
 import { errorEntry, writeLog } from '../state/journal';
 import { isAbort } from '../toProblem';
+import { dropStream, refuseUnpublished } from '../stream/begin';
+import { jobOf } from '../stream/job';
 import { checkSignal } from '../work';
 import type { CopyContext } from './context';
 import { openCopySession, readAt } from './context';
@@ -55,6 +57,12 @@ export function openSnapshot(context: CopyContext): Promise<Opened> {
   return withBoth(context, 'snapshot', async ({ source, target }) => {
     const epoch = await openEpoch(context, source, target);
     const found = await readAt(source, epoch.snapshot, () => chosenTables(source, context.control.tables));
+    if (context.control.streaming)
+      await refuseUnpublished(
+        source,
+        jobOf(context),
+        found.filter(({ kind }) => kind === 'r'),
+      );
     await writeTables(target, context.migration, epoch.epoch, found);
     return { epoch: epoch.epoch, ...(await piecesOf(target, context.migration, context.control)) };
   });
@@ -230,7 +238,10 @@ export async function closeSnapshot(context: CopyContext, reason: string): Promi
 
 /** Takes everything back. */
 export const takeBackCopy = (context: CopyContext): Promise<void> =>
-  withMaybeSource(context, 'undo', (source, target) => undoCopy(context, source, target));
+  withMaybeSource(context, 'undo', async (source, target) => {
+    await undoCopy(context, source, target);
+    if (context.control.streaming) await dropStream(jobOf(context), source, target);
+  });
 
 async function withMaybeSource(
   context: CopyContext,

@@ -43,7 +43,18 @@ export interface MigrationRow {
 
 const COLUMNS = `m.name, m.kind, m.status, m.checksum, m.dependencies, m.workflow_id AS "workflowId", m.run_id AS "runId",
   m.applied_at::text AS "appliedAt", m.rollback_sql AS "rollbackSql"`;
-const FORGOTTEN = ['steps', 'lanes', 'chunks', 'locks_held', 'differences', 'copy_epochs', 'copy_tables', 'copy_items'];
+const FORGOTTEN = [
+  'steps',
+  'lanes',
+  'chunks',
+  'locks_held',
+  'differences',
+  'copy_epochs',
+  'copy_tables',
+  'copy_items',
+  'streams',
+  'increments',
+];
 const CLAIM_TRIES = 20;
 const CLAIM_POLL_MS = 50;
 

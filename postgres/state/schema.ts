@@ -6,6 +6,7 @@
 
 import { COPY } from './copySchema';
 import { ROUTING } from './routing';
+import { STREAMS } from './streamSchema';
 
 export interface Upgrade {
   readonly version: number;
@@ -236,6 +237,7 @@ export const UPGRADES: readonly Upgrade[] = [
   { version: 1, sql: [TABLES, PROGRESS, HEALTH].join('\n') },
   { version: 2, sql: COPY },
   { version: 3, sql: ROUTING },
+  { version: 4, sql: STREAMS },
 ];
 
 /** What lets the triggers that keep a shadow in step work for every role: they look up functions in the schema. */

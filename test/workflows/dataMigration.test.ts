@@ -110,7 +110,7 @@ test('a table that fails is set aside while the others go on; skip and retry by 
 });
 
 test('bad input is refused and leaves nothing', async () => {
-  await expect(failure(await start({ transfer: 'streaming' }))).resolves.toMatchObject({ type: 'NotYet' });
+  await expect(failure(await start({ transfer: 'incremental' }))).resolves.toMatchObject({ type: 'InvalidPlan' });
   await expect(failure(await start({ map: {} }))).resolves.toMatchObject({ type: 'NotYet' });
   await expect(failure(await start({ source: 'app' }))).resolves.toMatchObject({ type: 'SameDatabase' });
   await expect(failure(await start({ source: 'nowhere' }))).resolves.toMatchObject({ type: 'UnknownDatabase' });
