@@ -1,5 +1,11 @@
 /** All activities, with what they need from the composition root. */
 import { baseline, watch } from './watch';
+import * as blueGreen from './blueGreen';
+import * as end from './blueGreenEnd';
+import { prepareSwitch } from './blueGreenReady';
+import * as switching from './blueGreenSwitch';
+import { openSync, subscribe, watchPair } from './blueGreenSync';
+import { verifyPair } from './blueGreenVerify';
 import { activity } from './context';
 import * as data from './data';
 import type { ActivityDeps } from './deps';
@@ -39,6 +45,25 @@ export function createActivities(deps: ActivityDeps): Activities {
     verifyCopy: activity(deps, 'verifyCopy', data.verifyCopy),
     closeSnapshot: activity(deps, 'closeSnapshot', data.closeSnapshot),
     takeBackCopy: activity(deps, 'takeBackCopy', data.takeBackCopy),
+    openBlueGreen: activity(deps, 'openBlueGreen', blueGreen.openBlueGreen),
+    prepareBlueGreen: activity(deps, 'prepareBlueGreen', blueGreen.prepareBlueGreen),
+    noteSchemas: activity(deps, 'noteSchemas', blueGreen.noteSchemas),
+    wallGreen: activity(deps, 'wallGreen', blueGreen.wallGreen),
+    applyChange: activity(deps, 'applyChange', blueGreen.applyChange),
+    openSync: activity(deps, 'openSync', openSync),
+    subscribe: activity(deps, 'subscribe', subscribe),
+    watchPair: activity(deps, 'watchPair', watchPair),
+    verifyPair: activity(deps, 'verifyPair', verifyPair),
+    prepareSwitch: activity(deps, 'prepareSwitch', prepareSwitch),
+    switchOver: activity(deps, 'switchOver', switching.switchOver),
+    settleSwitch: activity(deps, 'settleSwitch', switching.settleSwitch),
+    afterSwitch: activity(deps, 'afterSwitch', switching.afterSwitch),
+    recordParts: activity(deps, 'recordParts', end.recordParts),
+    takeBackPair: activity(deps, 'takeBackPair', end.takeBackPair),
+    abandonPair: activity(deps, 'abandonPair', end.abandonPair),
+    decommission: activity(deps, 'decommission', end.decommission),
+    removeBlue: activity(deps, 'removeBlue', end.removeBlue),
+    finishGreen: activity(deps, 'finishGreen', end.finishGreen),
     observeBounds: activity(deps, 'observeBounds', stream.observeBounds),
     incrementPass: activity(deps, 'incrementPass', stream.incrementPass),
     followStream: activity(deps, 'followStream', stream.followStream),

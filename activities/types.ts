@@ -4,7 +4,10 @@
  */
 import type { HealthEvent, ConditionState, Watched } from '../plan/model/health';
 import type { AuditEntry } from '../plan/model/inbox';
+import type { PairControl } from '../plan/model/blueGreen';
 import type { CopyControl } from '../plan/model/dataMigration';
+import type { PartDone, SwitchPurpose } from '../plan/model/pairState';
+import type { Side } from '../plan/model/traffic';
 import type { Control, Piece, PlanFacts, Settings, StepsOutcome } from '../plan/model/state';
 import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
@@ -203,6 +206,114 @@ export interface CopyCounts {
   readonly bad: number;
 }
 
+export interface PairArgs extends Subject {
+  readonly pair: PairControl;
+  readonly options: StepOptionsText;
+}
+
+export interface PairOpened extends Opened {
+  readonly pair: PairControl;
+  readonly copy: CopyControl;
+}
+
+export interface PairFacts {
+  readonly checksum: string;
+  readonly serverVersions: Readonly<Record<Side, number>>;
+  readonly tables: number;
+  readonly guardrails: { readonly passed: number; readonly warnings: readonly string[] };
+  readonly traffic: readonly string[];
+}
+
+/** Both what a copy and what a pair needs. */
+export interface OpenSyncArgs extends CopyArgs, PairArgs {
+  /** The epoch from which the schema was read; those after it belong to slots. */
+  readonly schemaEpoch: number;
+}
+
+export interface CaughtUp {
+  readonly lagBytes: number;
+  readonly lagMs: number | null;
+  readonly ms: number;
+}
+
+export interface WatchPairArgs extends PairArgs {
+  readonly direction: 'forward' | 'reverse';
+  readonly step: string;
+  /** What is wrong already. */
+  readonly known: readonly string[];
+  readonly maxMs: number;
+}
+
+export interface PairWatched {
+  readonly problems: readonly string[];
+  readonly lagBytes: number | null;
+  readonly lagMs: number | null;
+  /** The slot is gone, or has lost WAL: what it carried cannot be made up. */
+  readonly lost: boolean;
+}
+
+export interface VerifyPairArgs extends PairArgs {
+  /** The side that takes the writes. */
+  readonly from: Side;
+  readonly what: 'verify' | 'performance';
+  /** Counts verifications of one run: each is a new one. */
+  readonly number: number;
+}
+
+export interface PairVerified {
+  readonly passed: boolean;
+  readonly tables: number;
+  readonly rows: number;
+  readonly differing: number;
+  readonly seconds: number;
+  readonly errors: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+export interface SwitchArgs extends PairArgs {
+  readonly from: Side;
+  readonly purpose: SwitchPurpose;
+  /** Counts every try of the run. */
+  readonly number: number;
+  /** Of the parts' ids in the record: empty for the switch that stays. */
+  readonly prefix: string;
+}
+
+export interface SwitchReady {
+  readonly guardrails: PairFacts['guardrails'];
+  readonly traffic: readonly string[];
+  readonly lagBytes: number | null;
+  readonly lagMs: number | null;
+  /** Tables whose wall has to go up inside the pause. */
+  readonly unwalled: number;
+}
+
+export interface SwitchOutcome {
+  readonly outcome: 'switched' | 'undone';
+  readonly pausedMs: number;
+  readonly fenceLsn: string | null;
+  readonly appliedLsn: string | null;
+  readonly clientErrors: number | null;
+  readonly because: string | null;
+  readonly code?: string;
+  readonly parts: readonly PartDone[];
+}
+
+export interface AfterSwitchArgs extends PairArgs {
+  /** false = it was undone. */
+  readonly switched: boolean;
+}
+
+export interface PairTakenBack {
+  /** What is still there, for people; empty = nothing. */
+  readonly left: readonly string[];
+}
+
+export interface Decommissioned {
+  /** What became of blue. */
+  readonly blue: string;
+}
+
 export interface FollowArgs extends CopyArgs {
   /** Until everything is there that the source had when it was asked. */
   readonly drain: boolean;
@@ -286,6 +397,36 @@ export interface Activities {
   verifyCopy(args: CopyArgs): Promise<CopyVerified>;
   closeSnapshot(args: CloseArgs): Promise<void>;
   takeBackCopy(args: CopyArgs): Promise<void>;
+  openBlueGreen(args: { readonly start: unknown }): Promise<PairOpened>;
+  /** Guardrails; then, unless it is a dry run, claims the name in both databases and opens the guard rows. */
+  prepareBlueGreen(args: PairArgs & { readonly start: unknown }): Promise<PairFacts>;
+  noteSchemas(args: PairArgs): Promise<void>;
+  wallGreen(args: PairArgs): Promise<{ readonly tables: number }>;
+  applyChange(args: PairArgs & { readonly start: unknown }): Promise<{
+    readonly addedTables: readonly string[];
+    readonly addedColumns: Readonly<Record<string, readonly string[]>>;
+    readonly changedTypes: readonly string[];
+  }>;
+  openSync(args: OpenSyncArgs): Promise<SnapshotOpened>;
+  subscribe(args: PairArgs): Promise<CaughtUp>;
+  watchPair(args: WatchPairArgs): Promise<PairWatched>;
+  verifyPair(args: VerifyPairArgs): Promise<PairVerified>;
+  prepareSwitch(args: SwitchArgs): Promise<SwitchReady>;
+  /** Pause to resume. Run once: what died or failed half way is settled by `settleSwitch`. */
+  switchOver(args: SwitchArgs): Promise<SwitchOutcome>;
+  settleSwitch(args: SwitchArgs): Promise<SwitchOutcome>;
+  afterSwitch(args: AfterSwitchArgs): Promise<{ readonly wallsLeft: number; readonly writable: Side | 'none' }>;
+  recordParts(args: PairArgs & { readonly parts: readonly PartDone[] }): Promise<void>;
+  /** Everything that the run made goes; blue must be the side that takes the writes. */
+  takeBackPair(args: PairArgs & CopyArgs): Promise<PairTakenBack>;
+  /** Of a run that was cancelled before it was sure of its claim. */
+  abandonPair(args: PairArgs & CopyArgs): Promise<void>;
+  /** The end of the way back: replication from green, walls and guard rows go; the record of green is completed. */
+  decommission(args: PairArgs): Promise<Decommissioned>;
+  /** Renames or drops blue. The record of the run lies there no more. */
+  removeBlue(args: PairArgs): Promise<Decommissioned>;
+  /** The run's status in green's own record. */
+  finishGreen(args: PairArgs & { readonly status: 'completed' | 'failed' | 'rolled_back' }): Promise<void>;
   /** Of an increment: up to which value each table's rows will be in the copy that comes. */
   observeBounds(args: CopyArgs): Promise<void>;
   incrementPass(args: CopyArgs): Promise<PassDone>;

@@ -29,7 +29,7 @@ const waitsForPerson = ({ status, waitingFor }: Status): boolean =>
 
 const isAtContract = (status: Status): boolean =>
   (PHASES as readonly string[]).indexOf(status.phase) >= PHASES.indexOf('contract') ||
-  (status.waitingFor?.type === 'gate' && status.waitingFor.gate === 'contract');
+  (status.waitingFor?.type === 'gate' && ['contract', 'switch_traffic'].includes(status.waitingFor.gate ?? ''));
 
 function arrived(status: Status, until: Until): boolean {
   if (hasEnded(status)) return true;

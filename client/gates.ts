@@ -13,7 +13,7 @@ const opener = (gate: Gate): string | null => {
 };
 
 /** Phase or step -> "a person", "metric p95". */
-export function openers(plan: SchemaMigrationPlan): Readonly<Record<string, string>> {
+export function openers(plan: Pick<SchemaMigrationPlan, 'gates'>): Readonly<Record<string, string>> {
   const entries = Object.entries(plan.gates).map(([name, gate]) => [name, opener(gate)] as const);
   return Object.fromEntries(entries.filter((entry): entry is readonly [string, string] => entry[1] !== null));
 }

@@ -6,9 +6,10 @@ import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative } from 'node:path';
 import { Problem, isProblem } from '../plan/model/errors';
 import type { Where } from '../plan/model/errors';
+import type { BlueGreenPlan } from '../plan/model/blueGreen';
 import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
-import { validateDataMigration, validatePlan } from '../plan/model/validate';
+import { validateBlueGreen, validateDataMigration, validatePlan } from '../plan/model/validate';
 import { CONNECTION_NAME, MIGRATION_NAME } from '../plan/model/values';
 import { PlanSource, lineText } from './planSource';
 
@@ -141,7 +142,11 @@ function sqlOf(source: PlanSource, json: Readonly<Record<string, unknown>>): { s
       inside === null ? source.locate('sql', 'key') : inside(offsetOf(sql, line, column), length);
     return { sql, at };
   }
-  const named = String(json['sqlFile']);
+  return readNamed(source, String(json['sqlFile']), 'sqlFile');
+}
+
+/** A file that the plan names, from the plan's own folder. */
+function readNamed(source: PlanSource, named: string, key: string): { sql: string; at: LoadedPlan['at'] } {
   const folder = source.file === STDIN ? '.' : dirname(source.file);
   const path = isAbsolute(named) ? relative('.', named) || named : join(folder, named);
   try {
@@ -149,7 +154,7 @@ function sqlOf(source: PlanSource, json: Readonly<Record<string, unknown>>): { s
     return { sql, at: inText(path, sql) };
   } catch (error) {
     if (!isProblem(error)) throw error;
-    throw new Problem(error.code, error.message, { where: source.locate('sqlFile') });
+    throw new Problem(error.code, error.message, { where: source.locate(key) });
   }
 }
 
@@ -204,6 +209,24 @@ function loadData({ source, asked }: Asked): LoadedData {
   }
 }
 
+/** A blue-green as it was written, its change inlined. */
+export interface LoadedPair {
+  readonly file: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly plan: BlueGreenPlan;
+}
+
+function loadPair({ source, asked }: Asked): LoadedPair {
+  try {
+    const plan = validateBlueGreen(asked);
+    if (plan.change?.sqlFile === undefined) return { file: source.file, input: asked, plan };
+    const change = { sql: readNamed(source, plan.change.sqlFile, 'change.sqlFile').sql };
+    return { file: source.file, input: { ...asked, change }, plan: { ...plan, change } };
+  } catch (error) {
+    throw isProblem(error) ? placed(error, (path, aim) => source.locate(path, aim)) : error;
+  }
+}
+
 /**
  * Reads FILE: YAML or JSON, plain SQL by its name's end, or stdin as `-`.
  * @throws Problem NoSuchFile, InvalidPlan, InvalidUsage, NotYet, DependencyCycle.
@@ -214,10 +237,20 @@ export function loadPlan(file: string, options: LoadOptions = {}): LoadedPlan {
   return file.endsWith('.sql') ? loadSql(file, options) : loadYaml(openYaml(file, options));
 }
 
-/** What `start` takes: a plan of either kind. @throws Problem as loadPlan, SameDatabase. */
-export function loadStartable(file: string, options: LoadOptions = {}): { schema: LoadedPlan } | { data: LoadedData } {
+/** A plan of a kind that runs through steps, as `start` and `plan` take it. */
+export type Startable = { readonly schema: LoadedPlan } | { readonly data: LoadedData } | { readonly pair: LoadedPair };
+
+/** What `start` takes: a plan of any kind. @throws Problem as loadPlan, SameDatabase. */
+export function loadStartable(file: string, options: LoadOptions = {}): Startable {
   checkDatabase(options.database);
   if (file !== '-' && file.endsWith('.sql')) return { schema: loadSql(file, options) };
   const opened = openYaml(file === '-' ? STDIN : file, options);
-  return opened.asked['kind'] === 'data-migration' ? { data: loadData(opened) } : { schema: loadYaml(opened) };
+  switch (opened.asked['kind']) {
+    case 'data-migration':
+      return { data: loadData(opened) };
+    case 'blue-green':
+      return { pair: loadPair(opened) };
+    default:
+      return { schema: loadYaml(opened) };
+  }
 }

@@ -1,5 +1,6 @@
 /** The published JSON Schema of plan files, from the same zod schemas that validate them. docs/plan.schema.json is this, committed; a test compares. */
 import { z } from 'zod';
+import { blueGreenSchema } from '../plan/model/blueGreen';
 import { dataMigrationSchema } from '../plan/model/dataMigration';
 import { rollbackSchema, schemaMigrationSchema } from '../plan/model/plan';
 import { validationSchema } from '../plan/model/validation';
@@ -9,6 +10,7 @@ export function planJsonSchema(): Readonly<Record<string, unknown>> {
   const plans = z.discriminatedUnion('kind', [
     schemaMigrationSchema,
     dataMigrationSchema,
+    blueGreenSchema,
     rollbackSchema,
     validationSchema,
   ]);

@@ -43,10 +43,18 @@ export const CRASH_POINTS = {
   'wayback.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',
   'wayback.slot': 'a slot that nobody consumes yet; found and kept by the next attempt, or dropped',
   'direction.unsubscribed': 'slot and publication are left on the other end; dropped by the next attempt',
+  'sync.slot': 'a slot whose snapshot nobody holds; the next attempt drops it and makes its own',
   'switch.armed': 'one row knows of the attempt, the side still takes writes; a new attempt takes a higher epoch',
+  'pause.done': 'clients wait, nothing is fenced; the pause is taken back, or ends by itself',
+  'catchup.reached': 'the other side has the position, forward replication is on; gone on with, or taken back',
+  'sequences.set': 'sequences of the other side are ahead, nothing is lifted; gone on with, or taken back',
   'wayback.ready': 'both sides are fenced, the way back is on, nothing is lifted; gone on with, or taken back',
   'lift.before': 'everything is ready, both sides are fenced; gone on with, or taken back',
   'lift.after': 'the other side takes writes: the point of no return; the next attempt finds it lifted and goes on',
+  'flip.before':
+    'the other side takes writes, clients wait and lead to the old one; pointed and let go by the next attempt',
+  'flip.after': 'clients lead to the other side and wait; let go by the next attempt',
+  'resume.after': 'clients work on the other side; walls and the old direction are taken down by the next attempt',
   'fence.revoked':
     'CONNECT is taken and recorded, the wall is not up; the side still takes writes; gone on with, or given back',
   'fence.walled':

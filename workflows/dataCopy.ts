@@ -254,22 +254,22 @@ export async function openSnapshot(run: Run, why: string | null): Promise<void> 
 }
 
 /** Work that reads from the snapshot: when it is lost, a new one is opened and the work begins again. */
-export async function withSnapshot<T>(run: Run, work: () => Promise<T>): Promise<T> {
+export async function withSnapshot<T>(run: Run, work: () => Promise<T>, reopen = openSnapshot): Promise<T> {
   for (;;) {
     try {
       return await work();
     } catch (error) {
       if (!isLost(error)) throw error;
-      await openSnapshot(run, error instanceof Lost ? error.message : 'its holder or the source died');
+      await reopen(run, error instanceof Lost ? error.message : 'its holder or the source died');
     }
   }
 }
 
 /** Until every table is copied or left out by a person. */
-export async function copyTables(run: Run): Promise<void> {
+export async function copyTables(run: Run, reopen = openSnapshot): Promise<void> {
   const c = copyState(run);
   for (;;) {
-    await persist(run, 'copy', () => interruptible(run, () => withSnapshot(run, () => round(run))));
+    await persist(run, 'copy', () => interruptible(run, () => withSnapshot(run, () => round(run), reopen)));
     if (c.queue.length === 0 && undecided(c).length === 0) return;
     if (run.mustContinue()) await run.renew();
   }

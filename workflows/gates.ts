@@ -17,7 +17,8 @@ import { metricGate } from './watcher';
 
 /** What a person needs to know before deciding: the evidence, not the plan. */
 function evidence(run: Run): Record<string, unknown> {
-  const { proof, steps, facts, health } = run.state;
+  const { proof, steps, facts, health, pair } = run.state;
+  if (pair) return { ...pair.evidence, trouble: pair.trouble };
   return {
     risk: facts?.risk ?? null,
     stepsDone: run.state.done,

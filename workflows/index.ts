@@ -4,3 +4,4 @@ export { rollback } from './rollback';
 export { validation } from './validation';
 export { dataMigration } from './dataMigration';
 export { dataMigrationTables } from './dataTables';
+export { blueGreen } from './blueGreen';

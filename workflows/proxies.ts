@@ -20,7 +20,10 @@ const FOR_EVER = {
 /** A server that cannot be reached before anything was begun is an answer, not a reason to wait. */
 const A_FEW = { initialInterval: '500ms', backoffCoefficient: 2, maximumAttempts: 4, nonRetryableErrorTypes } as const;
 
-type Class = 'door' | 'bulk' | 'undo' | 'quick' | 'external' | 'watch';
+type Class = 'door' | 'bulk' | 'undo' | 'quick' | 'external' | 'watch' | 'once' | 'settle';
+
+/** Clients wait while nobody knows that the worker died: looked for sooner than elsewhere. */
+const SWITCH_HEARTBEAT_MS = 3_000;
 
 /** Which class each activity belongs to; a test walks this table. */
 export const CLASS_OF = {
@@ -50,6 +53,25 @@ export const CLASS_OF = {
   verifyCopy: 'bulk',
   closeSnapshot: 'quick',
   takeBackCopy: 'undo',
+  openBlueGreen: 'door',
+  prepareBlueGreen: 'door',
+  noteSchemas: 'quick',
+  wallGreen: 'bulk',
+  applyChange: 'bulk',
+  openSync: 'bulk',
+  subscribe: 'bulk',
+  watchPair: 'watch',
+  verifyPair: 'bulk',
+  prepareSwitch: 'quick',
+  switchOver: 'once',
+  settleSwitch: 'settle',
+  afterSwitch: 'quick',
+  recordParts: 'quick',
+  takeBackPair: 'undo',
+  abandonPair: 'door',
+  decommission: 'quick',
+  removeBlue: 'quick',
+  finishGreen: 'quick',
   observeBounds: 'bulk',
   incrementPass: 'bulk',
   followStream: 'watch',
@@ -71,6 +93,21 @@ export function optionsOf(kind: Class, settings: Settings): ActivityOptions {
       return { startToCloseTimeout: '10m', heartbeatTimeout, retry: FOR_EVER, cancellationType };
     case 'external':
       return { startToCloseTimeout: '24h', heartbeatTimeout, retry: A_FEW, cancellationType };
+    case 'once': {
+      // What died in the middle of a switch is settled by what the guard rows say, never by running it again.
+      const beat = Math.min(Number(heartbeatTimeout), SWITCH_HEARTBEAT_MS);
+      return {
+        startToCloseTimeout: '10m',
+        heartbeatTimeout: beat,
+        retry: { maximumAttempts: 1, nonRetryableErrorTypes },
+        cancellationType,
+      };
+    }
+    case 'settle': {
+      const retry = { ...FOR_EVER, initialInterval: '200ms', maximumInterval: '2s' } as const;
+      const beat = Math.min(Number(heartbeatTimeout), SWITCH_HEARTBEAT_MS);
+      return { startToCloseTimeout: '10m', heartbeatTimeout: beat, retry, cancellationType };
+    }
     case 'watch':
       return { startToCloseTimeout: '2h', heartbeatTimeout, retry: FOR_EVER, cancellationType };
   }

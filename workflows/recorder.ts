@@ -6,7 +6,11 @@ import { condition } from '@temporalio/workflow';
 import { failed } from './failure';
 import type { Run } from './run';
 
-const claimed = (run: Run): boolean => run.state.marks.includes('prepared') && run.state.control?.mode !== 'dry-run';
+/** Where the record lies; a blue that was dropped has none any more. */
+const claimed = (run: Run): boolean =>
+  run.state.marks.includes('prepared') &&
+  run.state.control?.mode !== 'dry-run' &&
+  !run.state.marks.includes('blue:gone');
 
 async function writeAll(run: Run): Promise<void> {
   const s = run.state;

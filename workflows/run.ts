@@ -43,6 +43,10 @@ export class Run {
   /** The plan is known: messages can be judged. */
   ready = false;
   watching = false;
+  /** Other activities that run beside the phases. */
+  beside = 0;
+  /** Of a blue-green: its replication is watched. */
+  watchesPair = false;
   /** An activity of the stream runs beside the phases. */
   following = false;
   readonly ask: Ask;
@@ -63,7 +67,9 @@ export class Run {
 
   /** Epoch ms at which the hold ends; null = there is none. */
   holdEnds(): number | null {
-    const { contractedAt, facts } = this.state;
+    const { contractedAt, facts, pair } = this.state;
+    if (pair)
+      return pair.heldSince === null ? null : Date.parse(pair.heldSince) + (parseDuration(this.options().hold) ?? 0);
     if (contractedAt === null || !facts?.keepsOld) return null;
     return Date.parse(contractedAt) + (parseDuration(this.options().hold) ?? 0);
   }
@@ -93,6 +99,11 @@ export class Run {
 
   /** The running activity says how far it is. Ignored when it comes from a step that is over. */
   live(report: Live): void {
+    const { pair } = this.state;
+    if (pair && report.step === 'replication') {
+      pair.lag = { bytes: report.lagBytes, ms: report.lagMs };
+      return this.details();
+    }
     if (this.state.step === null) return;
     this.state.live = report;
     this.state.step = report.step;
@@ -164,7 +175,7 @@ export class Run {
   private unpaused(): RunStatus {
     if (this.awaiting) return 'paused';
     if (this.open.size > 0 || this.state.waiting) return 'waiting';
-    return this.state.phase === 'hold' ? 'holding' : 'running';
+    return ['hold', 'monitor'].includes(this.state.phase) ? 'holding' : 'running';
   }
 
   // Work ---------------------------------------------------------------------------------------------------------------
@@ -279,7 +290,12 @@ export class Run {
   async renew(): Promise<never> {
     this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
     await condition(
-      () => allHandlersFinished() && !this.watching && !this.following && this.state.inbox.audit.length === 0,
+      () =>
+        allHandlersFinished() &&
+        !this.watching &&
+        !this.following &&
+        this.beside === 0 &&
+        this.state.inbox.audit.length === 0,
     );
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }

@@ -4,11 +4,11 @@
  */
 import { createInterface } from 'node:readline/promises';
 import { isProblem, Problem } from '../../plan/model/errors';
+import type { Side } from '../../plan/model/traffic';
+import { otherSide, SIDES } from '../../plan/model/traffic';
 import type { Session } from '../../postgres/session';
 import { openSession } from '../../postgres/session';
 import { guardsIn } from '../../postgres/switch/guard';
-import type { Side } from '../../postgres/switch/names';
-import { otherSide, SIDES } from '../../postgres/switch/names';
 import type { Reachable } from '../../postgres/switch/pair';
 import { refuseSame } from '../../postgres/switch/pair';
 import { fenceStatus, release } from '../../postgres/switch/release';

@@ -11,7 +11,7 @@ import { isOutOfSight, storeLargePlan, storedMigration, targetOf } from '../dire
 import { hasEnded } from '../follow';
 import type { Until } from '../follow';
 import { loadStartable } from '../planFile';
-import type { LoadedData, LoadedPlan } from '../planFile';
+import type { LoadedPlan, Startable } from '../planFile';
 import { makePlan } from '../planning';
 import { pairs } from '../render/table';
 import type { Temporal } from '../temporal';
@@ -22,6 +22,7 @@ import { followAndReport } from './watch';
 const MAX_ARGUMENT_BYTES = 128 * 1024;
 /** A name that is used, a missing privilege and their like come within this; a worker that is busy costs no more. */
 const EARLY_MS = 5_000;
+const EARLY_PHASES: readonly string[] = ['preflight', 'guardrails'];
 
 interface StartOptions {
   readonly database?: string;
@@ -77,7 +78,8 @@ async function earlyEnd(temporal: Temporal, id: string, runId: string): Promise<
     if (seen.execution === 'FAILED') return temporal.failure(id, runId);
     if (seen.endedAt !== null) return null;
     const status = await readStatus(temporal, seen);
-    if (!status.live || hasEnded(status) || (status.phase !== 'preflight' && status.status !== 'pending')) return null;
+    if (!status.live || hasEnded(status) || (!EARLY_PHASES.includes(status.phase) && status.status !== 'pending'))
+      return null;
     await new Promise((resolve) => setTimeout(resolve, 150));
   }
   return null;
@@ -126,7 +128,7 @@ function announce({ terminal }: Context, started: Started, watching: boolean): v
 }
 
 interface Request {
-  readonly type: 'schemaMigration' | 'dataMigration';
+  readonly type: 'schemaMigration' | 'dataMigration' | 'blueGreen';
   readonly name: string;
   /** Where the state lies. */
   readonly database: string;
@@ -137,7 +139,14 @@ interface Request {
   argument(): Promise<unknown>;
 }
 
-function requestOf(context: Context, startable: { schema: LoadedPlan } | { data: LoadedData }): Request {
+/** Of a plan that is always passed whole. */
+function smallArgument(file: string, input: unknown, hint: string): Promise<unknown> {
+  if (Buffer.byteLength(JSON.stringify(input)) > MAX_ARGUMENT_BYTES)
+    throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', { where: { file }, hint });
+  return Promise.resolve(input);
+}
+
+function requestOf(context: Context, startable: Startable): Request {
   if ('data' in startable) {
     const { file, input, plan } = startable.data;
     return {
@@ -147,14 +156,19 @@ function requestOf(context: Context, startable: { schema: LoadedPlan } | { data:
       kind: plan.kind,
       description: plan.description,
       refuseEarly: () => Promise.resolve(),
-      argument: () => {
-        if (Buffer.byteLength(JSON.stringify(input)) > MAX_ARGUMENT_BYTES)
-          throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', {
-            where: { file },
-            hint: 'choose tables by patterns',
-          });
-        return Promise.resolve(input);
-      },
+      argument: () => smallArgument(file, input, 'choose tables by patterns'),
+    };
+  }
+  if ('pair' in startable) {
+    const { file, input, plan } = startable.pair;
+    return {
+      type: 'blueGreen',
+      name: plan.name,
+      database: plan.blue,
+      kind: plan.kind,
+      description: plan.description,
+      refuseEarly: () => Promise.resolve(),
+      argument: () => smallArgument(file, input, 'apply the change as a schema migration of its own'),
     };
   }
   const { schema: loaded } = startable;

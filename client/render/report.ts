@@ -49,6 +49,7 @@ function summary(report: ReportView): Section {
   const rows: (readonly [string, string | null])[] = [
     ['status', report.status],
     ['started', utc(report.startedAt)],
+    ['writes go to', report.writableSide === undefined ? null : (report.writableSide ?? 'not known')],
     ['took', `${between(report.startedAt, report.endedAt)}${report.endedAt === null ? ' so far' : ''}`],
     ['error', report.lastError === null ? null : `${report.lastError.code}: ${report.lastError.message}`],
     [
@@ -136,6 +137,31 @@ function proofs(report: ReportView): Section {
   };
 }
 
+/** Of a blue-green: every switch, drills and undone ones too. */
+function switches(report: ReportView): Section {
+  return {
+    title: 'Switches',
+    columns: [
+      left('what'),
+      left('direction'),
+      left('outcome'),
+      right('clients waited'),
+      right('errors'),
+      left('fence'),
+      left('applied'),
+    ],
+    rows: (report.switches ?? []).map((s) => [
+      s.purpose,
+      s.direction === 'forward' ? 'to green' : 'to blue',
+      s.because === null ? s.outcome : `${s.outcome}: ${s.because}`,
+      formatDuration(s.pausedMs),
+      s.clientErrors === null ? 'unknown' : String(s.clientErrors),
+      s.fenceLsn ?? '-',
+      s.appliedLsn ?? '-',
+    ]),
+  };
+}
+
 const line = (title: string, column: string, texts: readonly string[]): Section => ({
   title,
   columns: [left(column)],
@@ -148,6 +174,7 @@ export function sections(report: ReportView): Section[] {
     summary(report),
     dryRun(report),
     steps(report),
+    switches(report),
     proofs(report),
     {
       title: 'Rows that differ',

@@ -63,6 +63,7 @@ export function renderStatus(
         'time',
         `${utc(status.startedAt)}, ${status.endedAt === null ? 'for' : 'took'} ${between(status.startedAt, status.endedAt)}`,
       ],
+      ['writes go to', status.writableSide === undefined ? null : (status.writableSide ?? 'not known')],
       ...waiting(status, colors),
       ...status.approvals.map((a): [string, string] => [
         'decision',

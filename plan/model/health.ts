@@ -110,7 +110,7 @@ export const exhausted = (condition: Watched, state: ConditionState | undefined)
   condition.count !== undefined && (state?.readings ?? 0) >= condition.count;
 
 export const watchedIn = (condition: Watched, phase: RunPhase): boolean =>
-  condition.phases === undefined || condition.phases.includes(phase);
+  condition.phases === undefined || (condition.phases as readonly RunPhase[]).includes(phase);
 
 /**
  * Automatic rollback when performance falls 50 % under the baseline: committed transactions a second of everybody else, while clients are

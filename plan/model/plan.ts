@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { CONNECTION_NAME, MIGRATION_NAME, parseDuration, parseRate, parseRatio, parseSize } from './values';
-import { DATA_PHASES, PHASES } from './steps';
+import { BLUE_GREEN_STEPS, DATA_PHASES, PHASES } from './steps';
 
 const written = (what: string, parse: (text: string) => number | null, example: string) =>
   z.string().refine((text) => parse(text) !== null, { error: `not a ${what}; write it as ${example}` });
@@ -25,7 +25,7 @@ export const connectionName = z
 
 export const migrationName = z.string().regex(MIGRATION_NAME, { error: 'a name is [a-z0-9][a-z0-9_.-]{0,99}' });
 
-const phase = z.enum([...PHASES, ...DATA_PHASES]);
+const phase = z.enum([...PHASES, ...DATA_PHASES, ...BLUE_GREEN_STEPS]);
 
 export const conditionSchema = z.strictObject({
   name: z.string().min(1),
@@ -182,7 +182,7 @@ export const rollbackSchema = z.strictObject({
 });
 export type RollbackPlan = z.output<typeof rollbackSchema>;
 
-export const BUILT_KINDS = ['schema-migration', 'data-migration', 'rollback', 'validation'] as const;
+export const BUILT_KINDS = ['schema-migration', 'data-migration', 'blue-green', 'rollback', 'validation'] as const;
 export const KINDS = [
   'schema-migration',
   'data-migration',
@@ -198,6 +198,7 @@ export type Kind = (typeof KINDS)[number];
 /** Keys of built kinds that are part of the contract but not of this version. Each is refused with NotYet. */
 export const NOT_YET_KEYS: Readonly<Record<string, readonly string[]>> = {
   'schema-migration': ['versions'],
+  'blue-green': ['map', 'transforms'],
   rollback: [],
   validation: [
     'dependsOn',

@@ -2,6 +2,7 @@
  * A run as Markdown for the Web UI's current details: phase bar, progress, what it waits for, and the exact line that lets it go on.
  * The front page for a person with nothing of ours installed. Pure; stays under the server's limits.
  */
+import { lastSwitch } from './pairState';
 import type { RunState } from './state';
 import type { WaitingFor } from './status';
 import { phasesOf } from './steps';
@@ -80,6 +81,22 @@ function progressTable(s: RunState): string[] {
   ];
 }
 
+/** Of a blue-green: who takes the writes, how well the other side follows, what the last switch measured. */
+function pairLines({ pair }: RunState): string[] {
+  if (!pair) return [];
+  const last = lastSwitch(pair);
+  const lag = pair.lag.bytes === null ? '' : `, lag ${formatBytes(pair.lag.bytes)}`;
+  const follows = pair.direction === null ? '' : `; ${pair.direction === 'forward' ? 'green' : 'blue'} follows${lag}`;
+  return [
+    `**${pair.writable ?? 'not known which side'} takes the writes**${follows}`,
+    ...pair.trouble.map((text) => `- replication: ${plain(text)}`),
+    ...(last
+      ? [`last switch (${last.purpose}): clients waited ${last.pausedMs} ms, fence ${last.fenceLsn ?? 'unknown'}`]
+      : []),
+    '',
+  ];
+}
+
 /** Current details of a run. @param untilMs end of the hold, epoch ms. */
 export function renderDetails(s: RunState, untilMs: number | null = null): string {
   const back = wayBackOf(s, untilMs);
@@ -92,6 +109,7 @@ export function renderDetails(s: RunState, untilMs: number | null = null): strin
     ...(s.lastError
       ? [`**Last error** ${s.lastError.code}: ${plain(s.lastError.message)} (${plain(s.lastError.hint)})`, '']
       : []),
+    ...pairLines(s),
     ...progressTable(s),
     '',
     ...(s.facts

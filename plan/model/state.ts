@@ -7,6 +7,7 @@ import type { Inbox } from './inbox';
 import { emptyInbox } from './inbox';
 import type { SchemaMigrationPlan } from './plan';
 import type { CopyControl } from './dataMigration';
+import type { PairState } from './pairState';
 import type { CatalogDiff, LastError, Proof, RunStatus, StepReport, TableProgress, WaitingFor } from './status';
 import type { Dependent, Finding, Phase, Risk, RunPhase, Step, Work } from './steps';
 
@@ -15,7 +16,7 @@ export interface Control extends Omit<
   SchemaMigrationPlan,
   'kind' | 'sql' | 'sqlFile' | 'transforms' | 'allow' | 'archive' | 'versions' | 'labels' | 'description'
 > {
-  readonly kind: 'schema-migration' | 'data-migration';
+  readonly kind: 'schema-migration' | 'data-migration' | 'blue-green';
 }
 
 export function controlOf(plan: SchemaMigrationPlan): Control {
@@ -145,7 +146,7 @@ export interface RunState {
   readonly id: string;
   readonly name: string;
   readonly database: string;
-  readonly kind: 'schema-migration' | 'rollback' | 'data-migration';
+  readonly kind: 'schema-migration' | 'rollback' | 'data-migration' | 'blue-green';
   control: Control | null;
   environment: string;
   settings: Settings;
@@ -184,8 +185,10 @@ export interface RunState {
   health: HealthEvent[];
   catalogDiff: CatalogDiff;
   measured: Record<string, unknown>;
-  /** Of a data migration alone. */
+  /** Of a data migration, and of the sync of a blue-green. */
   copy?: CopyState;
+  /** Of a blue-green alone. */
+  pair?: PairState;
   /** Of a run without planned steps. */
   checksum?: string;
 }
@@ -201,7 +204,7 @@ export function newState(of: Pick<RunState, 'id' | 'name' | 'database' | 'kind'>
     settings: DEFAULT_SETTINGS,
     facts: null,
     status: 'pending',
-    phase: 'preflight',
+    phase: of.kind === 'blue-green' ? 'guardrails' : 'preflight',
     step: null,
     attempt: 0,
     done: 0,

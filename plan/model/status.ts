@@ -1,6 +1,8 @@
 /** What comes back: status, progress, report, as the contract has them. Pure types and the enums they use. */
 import type { LockMode, RunPhase, Step, Finding, Dependent } from './steps';
 import type { Kind } from './plan';
+import type { SwitchMeasured } from './pairState';
+import type { Side } from './traffic';
 
 export const RUN_STATUSES = [
   'pending',
@@ -64,6 +66,8 @@ export interface Status {
     readonly until: string | null;
     readonly how: string;
   };
+  /** Of a blue-green: the side that takes writes; none = both are fenced; null = not known. */
+  readonly writableSide?: Side | 'none' | null;
   /** The last 5 refused signals. */
   readonly messages: readonly {
     readonly at: string;
@@ -111,6 +115,8 @@ export interface StepReport {
   readonly attempts: number;
   readonly rows: number;
   readonly locks: readonly LockHeld[];
+  /** What was seen, of a step of a blue-green. */
+  readonly evidence?: Readonly<Record<string, unknown>>;
 }
 
 /** One column's proof. Fingerprints are order-independent 64-bit sums as text. */
@@ -143,6 +149,9 @@ export interface Report extends Status {
   }[];
   readonly catalogDiff: CatalogDiff;
   readonly measured: Readonly<Record<string, unknown>>;
+  /** Of a blue-green: the last switch, and all of them (drills, undone ones, the way back). */
+  readonly switch?: SwitchMeasured | null;
+  readonly switches?: readonly SwitchMeasured[];
   /** Of a dry run: the plan itself. */
   readonly plan?: {
     readonly steps: readonly Step[];

@@ -29,11 +29,25 @@ export const DATA_PHASES = [
   'finish',
 ] as const;
 export type DataPhase = (typeof DATA_PHASES)[number];
-/** Of a run of either kind. */
-export type RunPhase = Phase | DataPhase;
+
+/** Steps of a blue-green; each is a phase of its own. */
+export const BLUE_GREEN_STEPS = [
+  ...(['guardrails', 'backup_blue', 'create_green', 'apply_change', 'sync', 'validate_green'] as const),
+  ...(['performance_check', 'gate', 'pause', 'fence', 'catch_up', 'reverse', 'switch_traffic', 'probe'] as const),
+  ...(['resume', 'monitor', 'hold', 'decommission'] as const),
+] as const;
+export type BlueGreenStep = (typeof BLUE_GREEN_STEPS)[number];
+/** And those of its way back. */
+export type BlueGreenPhase = BlueGreenStep | 'switch_back' | 'decommission_green';
+
+/** Of a run of any kind. */
+export type RunPhase = Phase | DataPhase | BlueGreenPhase;
 
 /** The phases that a run of this kind goes through, in their order. */
-export const phasesOf = (kind: string): readonly RunPhase[] => (kind === 'data-migration' ? DATA_PHASES : PHASES);
+export function phasesOf(kind: string): readonly RunPhase[] {
+  if (kind === 'data-migration') return DATA_PHASES;
+  return kind === 'blue-green' ? BLUE_GREEN_STEPS : PHASES;
+}
 
 /** Weakest first, as in Postgres' manual. */
 export const LOCK_MODES = [

@@ -10,13 +10,15 @@ import type { DataMigrationPlan } from './dataMigration';
 import { BULK, NOT_YET_VALUES, dataMigrationSchema } from './dataMigration';
 import { checkModes, withFinishGate } from './dataModes';
 import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
+import type { BlueGreenPlan } from './blueGreen';
+import { blueGreenSchema, DEFAULT_GATES, INSIDE_THE_PAUSE, NEVER_ALLOWED } from './blueGreen';
 import { BUILT_KINDS, KINDS, NOT_YET_KEYS, rollbackSchema, schemaMigrationSchema } from './plan';
 import type { ValidationPlan } from './validation';
 import { NOT_YET_MAP_KEYS, validationSchema } from './validation';
 import { listOf } from './tableMapping';
 import { parseColumnName, parseTableName } from './tableNames';
 import { CONNECTION_NAME, MIGRATION_NAME } from './values';
-import { DATA_PHASES, PHASES } from './steps';
+import { BLUE_GREEN_STEPS, DATA_PHASES, PHASES } from './steps';
 import { checkWindow } from './window';
 
 /** What a large plan is started with: the plan itself lies in `pgshift.plans` of the database. */
@@ -253,6 +255,50 @@ function checkMap({ map, load, schema }: DataMigrationPlan): void {
       throw bad(`${path}.deduplicate.order`, `is required: keep: ${deduplicate.keep} needs an order of the rows`);
   }
 }
+
+/** Values of built keys of blue-green that are not built. */
+function refuseNotYet(json: Record<string, unknown>): void {
+  const not = (path: string, what: string): never => {
+    throw new Problem('NotYet', `${path}: ${what}`, { where: { path }, value: path });
+  };
+  if (json.onDdl === 'follow') not('onDdl', 'follow is not built yet');
+  if (isObject(json.sync) && json.sync.apply === 'pgshift') not('sync.apply', 'pgshift is not built yet');
+  if (isObject(json.tables)) {
+    const { include, exclude } = json.tables;
+    const all = include === undefined || (Array.isArray(include) && include.length === 1 && include[0] === '*.*');
+    if (!all) not('tables.include', 'a switch takes every table: only *.* is built yet');
+    if (Array.isArray(exclude) && exclude.length > 0) not('tables.exclude', 'a switch takes every table');
+  }
+}
+
+/** kind `blue-green`, also the argument of its workflow. @throws Problem InvalidPlan, NotYet, SameDatabase, DependencyCycle. */
+export function validateBlueGreen(json: unknown): BlueGreenPlan {
+  if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
+  checkKind(json, 'blue-green');
+  refuseNotYet(json);
+  const phases = [...BLUE_GREEN_STEPS.filter((step) => !INSIDE_THE_PAUSE.includes(step)), 'switch_back'];
+  const given = checkPlan(parse(blueGreenSchema, json, 'blue-green'), phases, null);
+  const bad = (path: string, what: string) => new Problem('InvalidPlan', `${path}: ${what}`, { where: { path } });
+  if (given.gates.pause !== undefined)
+    throw bad('gates.pause', 'the gate before the pause is called switch_traffic: nobody waits for a person then');
+  const late = Object.keys(given.hooks).find((at) => !OUTSIDE_HOOKS.test(at));
+  if (late !== undefined) throw bad(`hooks.${late}`, 'clients wait there: use before:pause or after:resume');
+  given.monitor.health.forEach((condition, i) => checkCondition(condition, `monitor.health[${i}]`));
+  const twice = given.monitor.health.findIndex(({ name }) => given.health.some((one) => one.name === name));
+  if (twice >= 0) throw bad(`monitor.health[${twice}].name`, 'used twice');
+  const never = given.allow.findIndex(({ rule }) => NEVER_ALLOWED.includes(rule));
+  if (never >= 0) throw bad(`allow[${never}].rule`, 'nobody can answer for this guardrail');
+  const routes = given.traffic.flatMap((one) => (one.type === 'router' ? [one.route] : []));
+  if (new Set(routes).size < routes.length) throw bad('traffic', 'a route is moved by one adapter');
+  if (given.blue === given.green)
+    throw new Problem('SameDatabase', 'green: the same connection as blue', { where: { path: 'green' } });
+  return { ...given, gates: { ...DEFAULT_GATES, ...given.gates } };
+}
+
+/** Before the pause begins and after it is over. */
+const OUTSIDE_HOOKS = new RegExp(
+  `^(before|after):(${BLUE_GREEN_STEPS.filter((step) => step !== 'pause' && step !== 'switch_traffic' && !INSIDE_THE_PAUSE.includes(step)).join('|')})$|^before:pause$|^after:resume$`,
+);
 
 /** kind `rollback`. @throws Problem InvalidPlan. */
 export function validateRollback(json: unknown): RollbackPlan {

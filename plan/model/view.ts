@@ -1,4 +1,6 @@
 /** The state of a run as people and machines see it: the queries status, progress and report. Pure. */
+import type { PairState } from './pairState';
+import { lastSwitch } from './pairState';
 import type { CopyState, PlanFacts, RunState, StepFact } from './state';
 import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
 import type { RunPhase } from './steps';
@@ -14,6 +16,7 @@ export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'
   const until = untilMs === null ? null : new Date(untilMs).toISOString();
   if (['rolled_back', 'cancelled', 'failed'].includes(s.status))
     return { possible: false, lossless: true, until: null, how: 'nothing is left to take back' };
+  if (s.pair) return pairWayBack(s, s.pair, until);
   if (s.kind === 'data-migration')
     return s.status === 'completed'
       ? { possible: false, lossless: false, until: null, how: 'the copy is complete; the source is as it was' }
@@ -36,6 +39,19 @@ export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'
   return { possible: true, lossless, until, how };
 }
 
+function pairWayBack(s: RunState, pair: PairState, until: string | null): Status['wayBack'] {
+  if (s.status === 'completed' || pair.noWayBack !== null)
+    return {
+      possible: false,
+      lossless: false,
+      until: null,
+      how: pair.noWayBack ?? 'the way back was given up with the decommissioning',
+    };
+  if (s.contractedAt === null)
+    return { possible: true, lossless: true, until: null, how: 'drop what was made; blue goes on as it is' };
+  return { possible: true, lossless: true, until, how: 'switch back to blue; every write made on green is there' };
+}
+
 export function statusOf(s: RunState, untilMs: number | null = null): Status {
   const step = s.step ?? s.facts?.steps[s.done]?.id ?? null;
   return {
@@ -56,6 +72,7 @@ export function statusOf(s: RunState, untilMs: number | null = null): Status {
     lastError: s.lastError,
     wayBack: wayBackOf(s, untilMs),
     messages: s.inbox.refused,
+    ...(s.pair ? { writableSide: s.pair.writable } : {}),
   };
 }
 
@@ -125,7 +142,7 @@ export function progressOf(s: RunState): Progress {
 function copyProgressOf(s: RunState, copy: CopyState): Progress {
   const phases = phasesOf(s.kind);
   const ended = s.status === 'completed';
-  const behind = phases.indexOf(s.phase) > phases.indexOf('copy');
+  const behind = phases.indexOf(s.phase) > phases.indexOf(s.kind === 'blue-green' ? 'sync' : 'copy');
   const total = s.live?.bytesTotal ?? copy.bytes;
   const part = behind ? 1 : total > 0 ? Math.min(1, (s.live?.bytesDone ?? 0) / total) : 0;
   const aside = copy.quarantined.map(({ table }): TableProgress => ({
@@ -147,8 +164,8 @@ function copyProgressOf(s: RunState, copy: CopyState): Progress {
     percent: ended ? 100 : Math.min(99, Math.floor(part * 90)),
     etaSeconds: ended ? 0 : (s.live?.etaSeconds ?? null),
     tables: [...shown, ...aside.filter(({ table }) => !shown.some((one) => one.table === table)).slice(0, 20)],
-    lagBytes: s.live?.lagBytes ?? null,
-    lagMs: s.live?.lagMs ?? null,
+    lagBytes: s.live?.lagBytes ?? s.pair?.lag.bytes ?? null,
+    lagMs: s.live?.lagMs ?? s.pair?.lag.ms ?? null,
   };
 }
 
@@ -196,6 +213,7 @@ function wholeReport(s: RunState, untilMs: number | null): RunReport {
     health: s.health,
     catalogDiff: s.catalogDiff,
     measured: { ...s.measured, blockedWritesMs: Math.round(s.blockedWritesMs) },
+    ...(s.pair ? { switch: lastSwitch(s.pair), switches: s.pair.switches } : {}),
     ...(s.facts?.plan ? { plan: s.facts.plan } : {}),
   };
 }

@@ -11,7 +11,7 @@ import { PHASES } from './steps';
 
 export type Window = NonNullable<SchemaMigrationPlan['window']>;
 
-const DEFAULT_PHASES: readonly string[] = ['contract', 'cleanup'];
+const DEFAULT_PHASES: readonly string[] = ['contract', 'cleanup', 'switch_traffic', 'decommission'];
 const cron = (window: Window) => new Cron(window.cron, { timezone: window.timezone, paused: true });
 
 /** @throws Problem InvalidPlan when cron, timezone or phases cannot be. */

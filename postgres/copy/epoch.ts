@@ -69,12 +69,18 @@ export async function isHeld(source: Session, epoch: Epoch): Promise<boolean> {
 
 /**
  * The epoch to read from: the open one while it is held, else a new one. Throws TimelineChanged when the source is not the server (or not on the
- * timeline) of the first epoch, SnapshotLost when no holder comes up.
+ * timeline) of the first epoch, SnapshotLost when no holder comes up. `from` = the snapshot of a slot, which is imported; its connection must stay
+ * open until then.
  */
-export async function openEpoch(context: CopyContext, source: Session, target: Session): Promise<Epoch> {
+export async function openEpoch(
+  context: CopyContext,
+  source: Session,
+  target: Session,
+  from: string | null = null,
+): Promise<Epoch> {
   const rows = await rowsOf(target, context.migration);
   const open = asEpoch(rows.at(-1));
-  if (open !== null && (await isHeld(source, open))) return open;
+  if (from === null && open !== null && (await isHeld(source, open))) return open;
   crashPoint('epoch.before');
   await endEpochs(context, source, target, open === null ? 'never began' : 'its holder or the source died');
   await refuseOtherTimeline(source, rows[0]);
@@ -85,7 +91,7 @@ export async function openEpoch(context: CopyContext, source: Session, target: S
   ]);
   const snapshot = context.control.streaming ? await snapshotOfSlot(context, source, target) : null;
   try {
-    startHolder(context, epoch, snapshot);
+    startHolder(context, epoch, snapshot ?? (from === null ? null : { snapshot: from, consistentPoint: null }));
     return await waitForHolder(context, target, epoch);
   } finally {
     await snapshot?.release();
@@ -127,7 +133,11 @@ function holderFile(): string {
 }
 
 /** In a session and process group of its own: a signal to the worker, or its end, does not reach it. */
-function startHolder(context: CopyContext, epoch: number, snapshot: StreamSnapshot | null): void {
+function startHolder(
+  context: CopyContext,
+  epoch: number,
+  snapshot: { readonly snapshot: string | null; readonly consistentPoint: string | null } | null,
+): void {
   const settings: HolderSettings = {
     sourceUrl: context.source.url,
     targetUrl: context.target.url,

@@ -118,6 +118,19 @@ export async function refuseRewritten(
   );
 }
 
+const TYPES = `
+SELECT coalesce(jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)), '{}'::jsonb) AS types
+  FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped`;
+
+/** Binary forms of two types may be taken for each other (float8 and bigint): values of a column whose type is another one travel as text. */
+export async function sameTypes(source: Session, target: Session, { schema, name }: RelationName): Promise<boolean> {
+  const read = async (session: Session): Promise<Readonly<Record<string, string>>> =>
+    (await session.one<{ types: Record<string, string> }>(TYPES, [schema, name]))?.types ?? {};
+  const [mine, theirs] = [await read(source), await read(target)];
+  return Object.entries(mine).every(([column, type]) => theirs[column] === undefined || theirs[column] === type);
+}
+
 /** The columns as COPY takes them; a table without any has no list. */
 export const columnList = ({ columns }: Shape): string =>
   columns.length === 0 ? '' : `(${columns.map(ident).join(', ')})`;

@@ -23,7 +23,7 @@ import { atOnce } from './pairs';
 import { conditionOf, cut } from './ranges';
 import { readTable } from './readTable';
 import type { Shape } from './shape';
-import { columnList, refuseRewritten, shapeOf } from './shape';
+import { columnList, refuseRewritten, sameTypes, shapeOf } from './shape';
 import { pipeCopy } from './stream';
 import type { TableRow } from './tables';
 import { shown } from './tables';
@@ -112,7 +112,7 @@ async function planTable(copying: Copying, attempt: Attempt, table: TableRow, pa
   return readTable(copying, pair.source, table, async () => {
     const shape = await shapeOf(pair.source, table);
     const sameMajor = Math.floor(pair.source.serverVersion / 10_000) === Math.floor(copying.targetVersion / 10_000);
-    const binary = shape.binary && sameMajor;
+    const binary = shape.binary && sameMajor && (await sameTypes(pair.source, pair.target, table));
     let units = await unitsOf(control, attempt, 'do');
     if (units.length === 0) {
       const made = await cut(pair.source, shape, partsOf(table, context.control), table.rowsEstimate);

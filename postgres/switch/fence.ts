@@ -3,6 +3,8 @@
  * position behind which nothing of a client's can lie. Keeps true: each step may run again; the way back is right when any of them never happened.
  */
 import { Problem } from '../../plan/model/errors';
+import type { Side } from '../../plan/model/traffic';
+import { otherSide } from '../../plan/model/traffic';
 import { crashPoint } from '../crashPoints';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
@@ -11,9 +13,7 @@ import { endClients, refusePrepared } from './clients';
 import { restoreConnect, revokeConnect, stillMayConnect } from './connect';
 import type { Attempt, GuardRow } from './guard';
 import { disarm, guardBroken, readGuard, reopen, updateGuard } from './guard';
-import { otherSide } from './names';
 import type { Both, Reachable } from './pair';
-import type { Side } from './names';
 import type { WallDropped } from './wall';
 import { dropWall, raiseWall, wallGaps } from './wall';
 

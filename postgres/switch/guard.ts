@@ -7,12 +7,12 @@
  * So both the lift and the way back are decided by ONE row, TO's; each write names the epoch it saw, and whoever comes second finds no row.
  */
 import { Problem } from '../../plan/model/errors';
+import type { Side } from '../../plan/model/traffic';
+import { otherSide, SIDES } from '../../plan/model/traffic';
 import { crashPoint } from '../crashPoints';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import type { Both } from './pair';
-import type { Side } from './names';
-import { otherSide, SIDES } from './names';
 
 export interface ConnectGrant {
   /** null = PUBLIC. */
@@ -103,13 +103,15 @@ export const guardBroken = (session: Session, id: string): Problem =>
 export interface OpenGuards {
   readonly names: { readonly [side in Side]: string };
   readonly routes?: readonly RouteRef[];
+  /** First epoch; above the tokens that earlier switches left in the routes, or theirs would outrank ours. Default 1. */
+  readonly epoch?: number;
 }
 
 /**
  * Makes both rows: blue writable, green not. What is there of this migration stays as it is. Throws NotNow when another switch has a row in one of
  * the databases: its sides and ours would not know of each other.
  */
-export async function openGuards(both: Both, id: string, { names, routes = [] }: OpenGuards): Promise<void> {
+export async function openGuards(both: Both, id: string, { names, routes = [], epoch = 1 }: OpenGuards): Promise<void> {
   for (const side of SIDES) {
     const other = (await guardsIn(both[side])).find((row) => row.id !== id);
     if (other)
@@ -131,8 +133,8 @@ export async function openGuards(both: Both, id: string, { names, routes = [] }:
       position: null,
     };
     await both[side].run(
-      `INSERT INTO pgshift.guard (id, writable, epoch, details) VALUES ($1, $2, 1, $3::jsonb) ON CONFLICT (id) DO NOTHING`,
-      [id, side === 'blue', JSON.stringify(details)],
+      `INSERT INTO pgshift.guard (id, writable, epoch, details) VALUES ($1, $2, $4, $3::jsonb) ON CONFLICT (id) DO NOTHING`,
+      [id, side === 'blue', JSON.stringify(details), epoch],
     );
     const row = await must(both[side], id);
     if (row.details.side !== side)

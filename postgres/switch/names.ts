@@ -3,10 +3,7 @@
  * new attempt finds what the one before made, and nothing of ours is ever taken for somebody else's (or the other way round).
  */
 import { createHash } from 'node:crypto';
-
-export const SIDES = ['blue', 'green'] as const;
-export type Side = (typeof SIDES)[number];
-export const otherSide = (side: Side): Side => (side === 'blue' ? 'green' : 'blue');
+import type { Side } from '../../plan/model/traffic';
 
 /** forward = from blue to green; reverse = the way back. */
 export type Direction = 'forward' | 'reverse';

@@ -1,10 +1,10 @@
 /** Two databases that one switch joins, and sessions in both. Nothing here changes anything. */
 import { randomBytes } from 'node:crypto';
 import { Problem } from '../../plan/model/errors';
+import type { Side } from '../../plan/model/traffic';
 import type { Session } from '../session';
 import { addressOf, openSession } from '../session';
 import type { Target } from '../types';
-import type { Side } from './names';
 
 export interface Pair {
   readonly migration: string;

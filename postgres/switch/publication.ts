@@ -8,18 +8,28 @@ import type { Session } from '../session';
 import type { Patience } from './patience';
 import { patiently } from './patience';
 
+export interface Published extends RelationName {
+  /** Those that the other side has too, where it lacks some (from 15 on). */
+  readonly columns?: readonly string[];
+}
+
+const listOf = (tables: readonly Published[]): string =>
+  tables
+    .map((table) => `ONLY ${relation(table)}${table.columns ? ` (${table.columns.map(ident).join(', ')})` : ''}`)
+    .join(', ');
+
 /** Makes it, or gives it this list. Idempotent. Throws LockBudgetSpent, PrivilegeMissing. */
 export async function ensurePublication(
   session: Session,
   name: string,
-  tables: readonly RelationName[],
+  tables: readonly Published[],
   patience: Patience,
 ): Promise<void> {
   const wanted = new Set(tables.map(relation));
   const there = await publishedTables(session, name);
   const same = there !== null && there.length === wanted.size && there.every((table) => wanted.has(relation(table)));
   if (same) return;
-  const list = tables.map((table) => `ONLY ${relation(table)}`).join(', ');
+  const list = listOf(tables);
   const forTables = tables.length === 0 ? '' : ` FOR TABLE ${list}`;
   await patiently(session, 'publication', patience, async () => {
     if (there === null) await session.run(`CREATE PUBLICATION ${ident(name)}${forTables}`);

@@ -3,13 +3,14 @@
  * what it cannot prove it refuses, and says what a person would have to know.
  */
 import { Problem } from '../../plan/model/errors';
+import type { Side } from '../../plan/model/traffic';
+import { otherSide, SIDES } from '../../plan/model/traffic';
 import type { Session } from '../session';
 import type { GuardRow } from './guard';
 import { guardsIn, lift } from './guard';
 import { settle, takeBack } from './fence';
 import type { FenceOptions } from './fence';
-import type { Side } from './names';
-import { directionFrom, otherSide, SIDES } from './names';
+import { directionFrom } from './names';
 import type { Both, Pair, Reachable } from './pair';
 import { activate, deactivate, dropDirection, namesOf } from './replicate';
 import { settleRoutes } from './routes';
@@ -156,7 +157,8 @@ export async function release(
       `${settled?.left.length ?? 0} walls still stand, locked by somebody; they let everything through: release again later`,
     );
   if (rows[side]?.details.connect) notes.push('CONNECT given back');
-  const routes = await settleRoutes(sessions, rows[side]?.details.routes ?? [], side);
+  const token = Math.max(...SIDES.map((one) => rows[one]?.epoch ?? 0)) + 1;
+  const routes = await settleRoutes(sessions, rows[side]?.details.routes ?? [], side, token);
   if (routes.length > 0) notes.push(`routes ${routes.join(', ')} point at ${side}`);
   const did = done.did === 'repaired' && notes.length === 0 ? 'nothing' : done.did;
   await audit(session, id, side, did, options.by);

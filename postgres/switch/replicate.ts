@@ -2,18 +2,20 @@
  * The two directions of a switch, and the guard between them. Keeps true: at most one of them is active, and it is turned on only when the other's
  * apply worker is seen to be gone (or a loop would begin: each change would come back as a new one); what one left is found by its name and taken away.
  */
-import type { RelationName } from '../../plan/model/steps';
 import { Problem } from '../../plan/model/errors';
+import type { Side } from '../../plan/model/traffic';
+import { otherSide, SIDES } from '../../plan/model/traffic';
 import { crashPoint } from '../crashPoints';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import type { Target } from '../types';
-import type { Direction, ReplicationNames, Side } from './names';
-import { otherSide, publisherOf, replicationNames, SIDES } from './names';
+import type { Direction, ReplicationNames } from './names';
+import { publisherOf, replicationNames } from './names';
 import type { Both, Pair, Reachable } from './pair';
 import { pairingOf } from './pair';
 import type { Patience } from './patience';
 import type { Ends } from './progress';
+import type { Published } from './publication';
 import { dropPublication, ensurePublication } from './publication';
 import { advanceSlot, dropSlot, ensureSlot, mustSlot } from './slot';
 import {
@@ -58,7 +60,7 @@ export const deactivate = (both: Both, pair: Pair, direction: Direction): Promis
 
 export interface WayBackOptions {
   /** The tables it carries, as the publisher has them. */
-  readonly tables: readonly RelationName[];
+  readonly tables: readonly Published[];
   /** The publisher as the subscriber's server reaches it. */
   readonly publisher: Target;
   readonly slotDeadlineMs: number;

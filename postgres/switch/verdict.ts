@@ -1,7 +1,7 @@
 /** What two guard rows say together, also when one of them cannot be read. Pure. */
+import type { Side } from '../../plan/model/traffic';
+import { otherSide, SIDES } from '../../plan/model/traffic';
 import type { GuardRow } from './guard';
-import type { Side } from './names';
-import { otherSide, SIDES } from './names';
 
 /** undefined = its database does not answer; null = it has no row. */
 export type SeenRows = { readonly [side in Side]: GuardRow | null | undefined };

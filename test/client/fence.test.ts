@@ -87,7 +87,7 @@ describe('pgshift fence', () => {
       expect(await t[side].query(`SELECT side, epoch, paused FROM pgshift.routes`)).toEqual([
         { side: 'new', epoch: '5', paused: false },
       ]);
-    expect(await settleRoutes(t.both, routes, 'green')).toEqual([]);
+    expect(await settleRoutes(t.both, routes, 'green', 9)).toEqual([]);
     await t.both.blue.run('UPDATE pgshift.guard SET writable = true');
     const two = await run(['status', ...both]);
     expect(two.code).toBe(3);

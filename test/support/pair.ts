@@ -62,7 +62,7 @@ export async function testPair(versions: readonly [ServerVersion, ServerVersion]
 }
 
 /** A database with subscriptions or slots cannot be dropped. */
-async function forget(database: FreshDatabase): Promise<void> {
+export async function forget(database: FreshDatabase): Promise<void> {
   const subscriptions = await database.query<{ name: string }>(
     `SELECT quote_ident(subname) AS name FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
   );

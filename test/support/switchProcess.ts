@@ -1,6 +1,6 @@
 /** One switch as a process of its own, which a crash point kills. URLs and names come as JSON on stdin. */
 import { withBoth } from '../../postgres/switch/pair';
-import type { Side } from '../../postgres/switch/names';
+import type { Side } from '../../plan/model/traffic';
 import { target } from '../../postgres/types';
 import { settleSide, switchOver } from './switchRun';
 import { takeBack } from '../../postgres/switch/fence';

@@ -3,7 +3,7 @@ import { shown } from '../../../plan/model/quote';
 import { ident } from '../../ident';
 import type { Session } from '../../session';
 import { stillMayConnect } from '../connect';
-import { SIDES } from '../names';
+import { SIDES } from '../../../plan/model/traffic';
 import { ofUser } from '../tables';
 import type { Check, Finding } from './types';
 import { ALWAYS, BEFORE, listed, none, ofEach } from './types';

@@ -1,7 +1,12 @@
 /** Guardrails about this very moment: open transactions, other people's replication, ours, the wall. */
+import type { RelationName } from '../../../plan/model/steps';
+import type { Side } from '../../../plan/model/traffic';
+import { otherSide } from '../../../plan/model/traffic';
+import { carriedTables } from '../carried';
 import { clientsOf, describeClients } from '../clients';
 import { readGuard } from '../guard';
-import { otherSide, publisherOf } from '../names';
+import { publisherOf } from '../names';
+import type { Both } from '../pair';
 import { healthOf } from '../progress';
 import { endsOf, namesOf } from '../replicate';
 import { publishedTables } from '../publication';
@@ -13,6 +18,10 @@ import { ALWAYS, AT_SWITCH, listed, none, ofEach } from './types';
 
 const OURS = `'^pgshift_[0-9a-f]{16}_(fwd|rev)$'`;
 const HERE = `(SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())`;
+
+/** What a direction must carry: all of blue's tables; of green's, those that blue has as well (the plan's change may have added some). */
+const expected = async (both: Both, publisher: Side): Promise<RelationName[]> =>
+  publisher === 'blue' ? replicated(await userTables(both.blue)) : carriedTables(both, publisher);
 
 export const LIVE: readonly Check[] = [
   {
@@ -122,7 +131,7 @@ export const LIVE: readonly Check[] = [
     look: async ({ both, pair, direction }) => {
       const publisher = publisherOf(direction);
       const names = namesOf(pair, direction);
-      const tables = replicated(await userTables(both[publisher])).length;
+      const tables = (await expected(both, publisher)).length;
       const { problems, lag } = await healthOf(endsOf(both, direction), names, tables);
       return [
         {
@@ -161,7 +170,7 @@ export const LIVE: readonly Check[] = [
       const published = new Set(
         ((await publishedTables(both[publisher], namesOf(pair, direction).publication)) ?? []).map(shownRelation),
       );
-      const tables = replicated(await userTables(both[publisher])).map(shownRelation);
+      const tables = (await expected(both, publisher)).map(shownRelation);
       const missing = tables.filter((name) => !published.has(name));
       return [
         {

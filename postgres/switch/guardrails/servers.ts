@@ -2,7 +2,7 @@
 import { isProblem } from '../../../plan/model/errors';
 import type { Session } from '../../session';
 import { randomBytes } from 'node:crypto';
-import { otherSide, SIDES } from '../names';
+import { otherSide, SIDES } from '../../../plan/model/traffic';
 import { refuseSame } from '../pair';
 import { probeSubscription } from '../subscription';
 import { userTables } from '../tables';

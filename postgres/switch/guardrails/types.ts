@@ -2,8 +2,9 @@
 import type { Both, Pair } from '../pair';
 import type { Session } from '../../session';
 import type { Target } from '../../types';
-import type { Direction, Side } from '../names';
-import { SIDES } from '../names';
+import type { Side } from '../../../plan/model/traffic';
+import { SIDES } from '../../../plan/model/traffic';
+import type { Direction } from '../names';
 
 export const SEVERITIES = ['error', 'warning', 'info'] as const;
 export type Severity = (typeof SEVERITIES)[number];

@@ -8,7 +8,7 @@ import { arm } from '../../../postgres/switch/guard';
 import { dropDirection, leavings } from '../../../postgres/switch/replicate';
 import type { ReleaseOptions } from '../../../postgres/switch/release';
 import { fenceStatus, release } from '../../../postgres/switch/release';
-import type { Side } from '../../../postgres/switch/names';
+import type { Side } from '../../../plan/model/traffic';
 import { connectGrants } from '../../../postgres/switch/connect';
 import { walledTables } from '../../../postgres/switch/wall';
 import { codeOf } from '../../support/engine';

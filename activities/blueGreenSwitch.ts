@@ -1,0 +1,289 @@
+/**
+ * One switch: everything from the pause to the resume in one activity, because a round trip through a workflow costs more than most of its parts. Keeps
+ * true: what died or overran is decided by the guard rows alone. If the lift committed, everything after it is done (again) until it is done; if not, the
+ * side that it came from takes writes again and the sync goes on. Both may run any number of times, also while a forgotten attempt still runs.
+ */
+import { switchLimits } from '../plan/model/blueGreen';
+import { isProblem, Problem } from '../plan/model/errors';
+import type { Side } from '../plan/model/traffic';
+import { otherSide } from '../plan/model/traffic';
+import { crashPoint } from '../postgres/crashPoints';
+import { inTransaction } from '../postgres/session';
+import type { Session } from '../postgres/session';
+import type { Counters, QuickVerify } from '../postgres/switch/quickVerify';
+import { openQuickVerify } from '../postgres/switch/quickVerify';
+import { clientsOf } from '../postgres/switch/clients';
+import { restoreConnect } from '../postgres/switch/connect';
+import { fence, settle, takeBack } from '../postgres/switch/fence';
+import { arm, lift, readGuard } from '../postgres/switch/guard';
+import type { Attempt } from '../postgres/switch/guard';
+import { directionFrom } from '../postgres/switch/names';
+import { waitReached } from '../postgres/switch/progress';
+import { activate, deactivate, dropDirection, endsOf, namesOf, readyWayBack } from '../postgres/switch/replicate';
+import type { SchemaState } from '../postgres/switch/schemaState';
+import { schemaState } from '../postgres/switch/schemaState';
+import type { SequencesSet } from '../postgres/switch/sequences';
+import { sequencesBehind, setSequences } from '../postgres/switch/sequences';
+import { fencingOf } from './blueGreen';
+import { must, refuseDdl } from './blueGreenReady';
+import type { Tools } from './context';
+import type { OpenPair } from './pairSessions';
+import { withPair } from './pairSessions';
+import { countersAt, proofPlan } from './blueGreenVerify';
+import { Parts } from './switchParts';
+import type { AfterSwitchArgs, SwitchArgs, SwitchOutcome } from './types';
+
+/** What is done after the lift, or to take back: outside of the budget, and never given up by it. */
+const AFTER_MS = 10_000;
+
+/** A write to a row of ours that no direction carries. */
+async function probe(session: Session, id: string): Promise<void> {
+  await inTransaction(session, async () => {
+    await session.run('SET LOCAL synchronous_commit = on');
+    const rows = await session.run(
+      `UPDATE pgshift.guard SET updated_at = clock_timestamp() WHERE id = $1 AND writable`,
+      [id],
+    );
+    if (rows !== 1) throw new Problem('FenceBroken', `${session.name}: does not take writes`);
+  });
+}
+
+interface Running {
+  readonly open: OpenPair;
+  readonly args: SwitchArgs;
+  readonly tools: Tools;
+  readonly parts: Parts;
+}
+
+/** After the lift: clients lead to the other side and go on. Right when any of it was done before. */
+async function goForward({ open, args, parts }: Running, epoch: number): Promise<void> {
+  const { both, traffic, pair } = open;
+  const to = otherSide(args.from);
+  const call = (what: string) =>
+    open.call(`${args.purpose}/${args.number}/${what}`, AFTER_MS, {
+      token: epoch,
+      signal: new AbortController().signal,
+    });
+  await parts.run('switch_traffic', async () => {
+    // CONNECT first: clients come in the moment they are pointed there.
+    await restoreConnect(both[to], must(await readGuard(both[to], pair.migration), both[to], pair.migration));
+    await traffic.point(to, call('point'));
+  });
+  crashPoint('flip.after', args.purpose);
+  await parts.run('probe', async () => {
+    await probe(both[to], pair.migration);
+    const state = await traffic.status(call('status'));
+    if (state.target !== to) throw new Problem('TrafficFailed', state.because ?? `clients do not lead to ${to}`);
+  });
+  await parts.run('resume', () => traffic.resume(call('resume')));
+  crashPoint('resume.after', args.purpose);
+}
+
+/** Nothing was lifted: the side that it came from takes writes, clients go on there, and the sync goes on. Right when any of it was done before. */
+async function goBack({ open, args }: Running): Promise<void> {
+  const { both, pair, traffic } = open;
+  // Also when this attempt was given up, or the worker shuts down: clients are waiting.
+  const signal = new AbortController().signal;
+  const { from } = args;
+  const to = otherSide(from);
+  await takeBack(both, pair.migration, from, { ...fencingOf(args, signal), deadlineMs: 0 });
+  const row = must(await readGuard(both[from], pair.migration), both[from], pair.migration);
+  await traffic.undo(from, open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal }));
+  const there = directionFrom(from);
+  const back = directionFrom(to);
+  // The way back has an origin of its own that means nothing any more: it is made anew by the next attempt.
+  await dropDirection(both, pair, back, { ...open.patience, budgetMs: AFTER_MS, signal });
+  await activate(both, pair, there);
+}
+
+const outcomeOf = (running: Running, of: Partial<SwitchOutcome> & Pick<SwitchOutcome, 'outcome'>): SwitchOutcome => ({
+  pausedMs: Math.round(running.parts.spentMs),
+  fenceLsn: null,
+  appliedLsn: null,
+  clientErrors: null,
+  because: null,
+  parts: running.parts.done,
+  ...of,
+});
+
+interface Seen {
+  fenceLsn: string | null;
+  appliedLsn: string | null;
+  clientErrors: number;
+}
+
+/** From the pause to the position: afterwards nobody writes, and the other side has everything. */
+async function close({ open, args, tools, parts }: Running, attempt: Attempt, seen: Seen): Promise<void> {
+  const { both, pair, traffic, control, peerRoles } = open;
+  const { from, epoch } = attempt;
+  const { maxPauseMs } = switchLimits(control);
+  const lastsMs = maxPauseMs * 4 + 10_000;
+  await parts.run('pause', (left) =>
+    traffic.pause(open.call(`${args.purpose}/${args.number}/pause`, left, { token: epoch, lastsMs })),
+  );
+  crashPoint('pause.done', args.purpose);
+  await parts.run(
+    'fence',
+    async (left) => {
+      const clients = await clientsOf(both[from]);
+      seen.clientErrors = clients.filter(
+        ({ transactionMs, state }) => transactionMs !== null && state !== 'idle',
+      ).length;
+      const options = { ...fencingOf(args, tools.signal), keepRoles: peerRoles[from], deadlineMs: left };
+      const fenced = await fence(both[from], pair.migration, attempt, options);
+      seen.fenceLsn = fenced.position;
+      return fenced;
+    },
+    ({ endedSessions, leftSessions, tables, wallMs, position }) => ({
+      ...{ endedSessions, leftSessions: leftSessions.length, tables, wallMs: Math.round(wallMs), position },
+    }),
+  );
+}
+
+async function carrySequences(both: OpenPair['both'], from: Side, gap: number): Promise<SequencesSet> {
+  const to = otherSide(from);
+  const set = await setSequences(both[from], both[to], gap);
+  const behind = await sequencesBehind(both[from], both[to]);
+  if (behind.length > 0)
+    throw new Problem('StepFailed', `sequences of ${to} are behind: ${behind.slice(0, 5).join(', ')}`);
+  return set;
+}
+
+interface Known {
+  readonly schema: SchemaState;
+  readonly verified: Counters | null;
+  readonly look: QuickVerify;
+}
+
+/** The other side has the position; rows, schema and sequences agree; the way back is on. */
+async function carryOver(
+  { open, args, tools, parts }: Running,
+  { from, to }: Attempt,
+  seen: Seen,
+  known: Known,
+): Promise<void> {
+  const { both, pair, control } = open;
+  const there = directionFrom(from);
+  await parts.run(
+    'catch_up',
+    async (left) => {
+      const reached = await waitReached(
+        endsOf(both, there),
+        namesOf(pair, there),
+        seen.fenceLsn ?? '',
+        left,
+        tools.signal,
+      );
+      seen.appliedLsn = reached.confirmed;
+      crashPoint('catchup.reached', args.purpose);
+      await deactivate(both, pair, there);
+      // Rows by sessions of their own, at the same time as everything else; both are waited for, whatever either says.
+      const [rows, rest] = await Promise.allSettled([
+        known.look.run(control.switch.verify, known.verified, () => parts.left('the last look at rows')),
+        refuseDdl(both[from], known.schema).then(() => carrySequences(both, from, control.sequenceGap)),
+      ]);
+      if (rows.status === 'rejected') throw rows.reason;
+      if (rest.status === 'rejected') throw rest.reason;
+      const [compared, sequences] = [rows.value, rest.value];
+      crashPoint('sequences.set', args.purpose);
+      return { reached, sequences, compared };
+    },
+    ({ reached, sequences, compared }) => ({
+      reachedMs: Math.round(reached.ms),
+      appliedLsn: reached.confirmed,
+      sequences: sequences.sequences,
+      sequencesMissing: sequences.missing.slice(0, 10),
+      compared,
+    }),
+  );
+  await parts.run(
+    'reverse',
+    () => readyWayBack(both, pair, directionFrom(to)),
+    (lsn) => ({ from: lsn }),
+  );
+}
+
+/** Throws only where it could neither go on nor back: then `settleSwitch` does, by what the guard rows say. */
+export const switchOver = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcome> =>
+  withPair(args, tools, async (open) => {
+    const { both, pair, control } = open;
+    const { from } = args;
+    const to = otherSide(from);
+    const schema = await schemaState(both[from]);
+    const verified = await countersAt(both.blue, pair.migration, from);
+    const plan = await proofPlan({ ...args, what: 'verify' }, tools);
+    const look = await openQuickVerify(pair[from], pair[to], plan);
+    const seen: Seen = { fenceLsn: null, appliedLsn: null, clientErrors: 0 };
+    let running: Running | null = null;
+    let epoch = 0;
+    try {
+      epoch = await arm(both, pair.migration, from);
+      const attempt: Attempt = { from, to, epoch };
+      running = { open, args, tools, parts: new Parts(args.prefix, switchLimits(control).maxPauseMs, args.number) };
+      await close(running, attempt, seen);
+      await carryOver(running, attempt, seen, { schema, verified, look });
+      running.parts.left('the lift');
+      await lift(both, pair.migration, attempt);
+      running.parts.lifted();
+      crashPoint('flip.before', args.purpose);
+      await goForward(running, epoch);
+      tools.deps.metrics.switchPause.observe({ direction: directionFrom(from) }, running.parts.spentMs / 1_000);
+      return outcomeOf(running, { outcome: 'switched', ...seen });
+    } catch (error) {
+      // After an unknown outcome of the lift its row decides, not this code; and an attempt that was settled by another has nothing to take back.
+      const row = running === null ? null : await readGuard(both[to], pair.migration);
+      if (running === null || row?.epoch !== epoch || row.writable) throw error;
+      const code = isProblem(error) ? error.code : tools.signal.aborted ? 'ServerRestarting' : 'Bug';
+      const because = isProblem(error)
+        ? `${error.code}: ${error.message}`
+        : code === 'Bug'
+          ? 'an unexpected error'
+          : 'the worker was stopped';
+      tools.log.warn({ code, ...(isProblem(error) ? {} : { err: error }) }, `the switch is undone: ${because}`);
+      await goBack(running);
+      return outcomeOf(running, { outcome: 'undone', because, code, ...seen });
+    } finally {
+      await look.close();
+    }
+  });
+
+/** After a switch that died or failed half way: forward when the lift committed, else back. */
+export const settleSwitch = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcome> =>
+  withPair(args, tools, async (open) => {
+    const { both, pair } = open;
+    const to = otherSide(args.from);
+    const running: Running = { open, args, tools, parts: new Parts(args.prefix, 0, args.number) };
+    const row = must(await readGuard(both[to], pair.migration), both[to], pair.migration);
+    const from = must(await readGuard(both[args.from], pair.migration), both[args.from], pair.migration);
+    const fenceLsn = from.details.position?.lsn ?? null;
+    if (row.writable) {
+      running.parts.lifted();
+      await goForward(running, row.epoch);
+      return outcomeOf(running, { outcome: 'switched', fenceLsn });
+    }
+    await goBack(running);
+    return outcomeOf(running, {
+      outcome: 'undone',
+      fenceLsn,
+      because: 'the worker died in the middle',
+      code: 'SwitchOverran',
+    });
+  });
+
+/** What is done at leisure: walls, the direction that was left, and the record. */
+export const afterSwitch = (
+  args: AfterSwitchArgs,
+  tools: Tools,
+): Promise<{ readonly wallsLeft: number; readonly writable: Side | 'none' }> =>
+  withPair(args, tools, async ({ both, pair, patience }) => {
+    const rows = {
+      blue: await readGuard(both.blue, pair.migration),
+      green: await readGuard(both.green, pair.migration),
+    };
+    const writable: Side | 'none' = rows.blue?.writable ? 'blue' : rows.green?.writable ? 'green' : 'none';
+    if (writable === 'none') return { wallsLeft: 0, writable };
+    const settled = await settle(both[writable], pair.migration, fencingOf(args, tools.signal));
+    // Its slot would keep WAL for nothing; the way back has a slot of its own.
+    if (args.switched) await dropDirection(both, pair, directionFrom(otherSide(writable)), patience);
+    return { wallsLeft: settled?.left.length ?? 0, writable };
+  });
