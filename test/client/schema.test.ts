@@ -21,6 +21,6 @@ const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|j
 
 test.each(examples)('examples/%s is a plan', (name) => {
   const loaded = loadStartable(join(root, 'examples', name));
-  const { kind } = 'data' in loaded ? loaded.data.plan : loaded.schema.plan;
-  expect(['schema-migration', 'data-migration']).toContain(kind);
+  const { plan } = 'data' in loaded ? loaded.data : 'pair' in loaded ? loaded.pair : loaded.schema;
+  expect(['schema-migration', 'data-migration', 'blue-green']).toContain(plan.kind);
 });
