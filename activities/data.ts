@@ -11,6 +11,9 @@ import type { Live } from '../plan/model/state';
 import { validateDataMigration } from '../plan/model/validate';
 import type { CopyContext } from '../postgres/copy/context';
 import * as copy from '../postgres/copy/run';
+import type { Alert } from '../postgres/map/alerts';
+import { checkMaps } from '../postgres/map/preflight';
+import { entriesOf, storeMaps } from '../postgres/map/store';
 import { refuseMissingRoles, refuseTaken } from '../postgres/copy/schema';
 import { chosenTables } from '../postgres/copy/tables';
 import { checkIncrement } from '../postgres/increment/bounds';
@@ -25,7 +28,7 @@ import { databaseConfig, environmentDefaults, resolveTarget } from '../worker/co
 import { Reporter } from './context';
 import type { Tools } from './context';
 import { nameInUse } from './prepare';
-import type { CopyArgs, DataFacts, DataOpened, PieceArgs, SettleArgs, WatchCopyArgs } from './types';
+import type { CloseArgs, CopyArgs, DataFacts, DataOpened, PieceArgs, SettleArgs, WatchCopyArgs } from './types';
 
 function given(start: unknown, { deps }: Tools): DataMigrationPlan {
   const parsed = validateDataMigration(start);
@@ -47,9 +50,13 @@ export async function openData({ start }: { start: unknown }, tools: Tools): Pro
 
 /** Of what is asked, not of how it is typed: keys in order, defaults filled in. */
 function checksumOf(plan: DataMigrationPlan): string {
-  const { name, source, target, tables, transfer, schema, keep, verify, streaming, incremental } = plan;
+  const { name, source, target, tables, transfer, schema, keep, verify, load, map, errors } = plan;
+  const asked = { name, source, target, tables, transfer, schema, keep, verify };
+  const { streaming, incremental } = plan;
+  // Left out when they say nothing: what was completed before these keys were there is the same plan still.
+  const changed = Object.keys(map).length > 0 || load.method !== 'copy' ? { load, map, errors } : {};
   return createHash('sha256')
-    .update(JSON.stringify({ name, source, target, tables, transfer, schema, keep, verify, streaming, incremental }))
+    .update(JSON.stringify({ ...asked, streaming, incremental, ...changed }))
     .digest('hex');
 }
 
@@ -72,13 +79,16 @@ async function check(plan: DataMigrationPlan, source: Session, target: Session):
   for (const session of [source, target])
     if (session.serverVersion < 130_000)
       throw new Problem('PreflightFailed', `${session.name}: PostgreSQL 13 or later is needed`);
-  const tables = await refuseTaken(source, target, { control: copyControlOf(plan) });
+  const control = copyControlOf(plan);
+  const tables = await refuseTaken(source, target, { control }, entriesOf(plan.map));
   if (tables === 0)
     throw new Problem('NoSuchObject', 'tables: no table of the source is chosen', { where: { path: 'tables' } });
   if (plan.schema === 'create') await refuseMissingRoles(source, target);
-  const { streaming, incremental } = copyControlOf(plan);
+  const { streaming, incremental } = control;
+  const all = await chosenTables(source, plan.tables);
+  await checkMaps({ source, target, control, map: plan.map, chosen: all });
   if (!streaming && !incremental) return tables;
-  const chosen = (await chosenTables(source, plan.tables)).filter(({ kind }) => kind === 'r');
+  const chosen = all.filter(({ kind }) => kind === 'r');
   if (streaming) await checkStream(source, target, chosen, streaming);
   if (incremental) await checkIncrement(source, chosen, incremental.column);
   return tables;
@@ -118,6 +128,7 @@ export async function prepareData({ start }: { start: unknown }, tools: Tools): 
           { workflowId: String(workflowId), runId: String(holder) },
         );
       });
+      await storeMaps(target, plan.name, plan.map);
       await writeLog(target, {
         migration: plan.name,
         level: 'info',
@@ -187,8 +198,10 @@ export const makeSchema = (args: CopyArgs, tools: Tools) => withContext(args, to
 export const buildRest = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.buildRest);
 export const verifyCopy = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.verifyCopy);
 export const takeBackCopy = (args: CopyArgs, tools: Tools) => withContext(args, tools, copy.takeBackCopy);
-export const closeSnapshot = (args: CopyArgs, tools: Tools) =>
-  withContext(args, tools, (context) => copy.closeSnapshot(context, 'no longer needed'));
+export const closeSnapshot = (args: CloseArgs, tools: Tools) =>
+  withContext(args, tools, (context) =>
+    args.finished ? copy.finishCopy(context, 'done') : copy.closeSnapshot(context, 'no longer needed'),
+  );
 export const settleTable = (args: SettleArgs, tools: Tools) =>
   withContext(args, tools, (context) => copy.settleTable(context, args.no, args.verdict));
 
@@ -200,14 +213,22 @@ export async function copyTables(args: PieceArgs, tools: Tools): Promise<copy.Ba
   return done;
 }
 
+/** Alerts are handed over no more often: each time costs events. */
+const HEARD_AFTER_MS = 30_000;
+
 /** Beside the copy: tells the workflow how far it is, and ends when the snapshot is gone, or hourly. */
-export async function watchCopy(args: WatchCopyArgs, tools: Tools): Promise<{ readonly lost: boolean }> {
+export async function watchCopy(
+  args: WatchCopyArgs,
+  tools: Tools,
+): Promise<{ readonly lost: boolean; readonly alerts?: readonly Alert[] }> {
   const reporter = new Reporter();
   const began = performance.now();
   let lost = false;
+  let alerts: readonly Alert[] = [];
   let before: { readonly bytes: number; readonly at: number } | null = null;
   await withContext(args, tools, (context) =>
-    copy.watchCopy(context, args.epoch, ({ held, progress }) => {
+    copy.watchCopy(context, args.epoch, ({ held, progress, alerts: found }) => {
+      alerts = [...alerts, ...found];
       const { rowsDone, rowsTotal, bytesDone, bytesTotal } = progress;
       before ??= { bytes: bytesDone, at: performance.now() };
       const seconds = (performance.now() - before.at) / 1_000;
@@ -232,8 +253,9 @@ export async function watchCopy(args: WatchCopyArgs, tools: Tools): Promise<{ re
       tools.beat({ ...live, tables: [] });
       reporter.report(live);
       lost = !held;
-      return lost || performance.now() - began > args.maxMs ? 'stop' : 'go on';
+      const heard = alerts.length > 0 && performance.now() - began > HEARD_AFTER_MS;
+      return lost || heard || performance.now() - began > args.maxMs ? 'stop' : 'go on';
     }),
   );
-  return { lost };
+  return alerts.length > 0 ? { lost, alerts } : { lost };
 }

@@ -142,6 +142,19 @@ export interface SettleArgs extends CopyArgs {
   readonly verdict: 'retry' | 'skip';
 }
 
+export interface CloseArgs extends CopyArgs {
+  /** The copy is complete: what was kept for its way back goes, too. */
+  readonly finished?: boolean;
+}
+
+/** Fewer rows a second, or more bad ones, than people would like. */
+export interface CopyAlert {
+  readonly kind: 'throughput' | 'errors';
+  readonly table: string;
+  readonly value: number;
+  readonly at: string;
+}
+
 export interface SnapshotOpened {
   readonly epoch: number;
   readonly tables: number;
@@ -161,6 +174,7 @@ export interface PieceDone {
     readonly code: string;
     readonly message: string;
   }[];
+  readonly alerts?: readonly CopyAlert[];
 }
 
 export interface ComparedTable {
@@ -177,6 +191,19 @@ export interface CopyVerified {
   readonly rows: number;
   readonly different: readonly ComparedTable[];
   readonly shown: readonly ComparedTable[];
+  /** What the proof does not cover, in words. */
+  readonly warnings?: readonly string[];
+}
+
+export interface CopyCounts {
+  readonly read: number;
+  readonly loaded: number;
+  readonly filtered: number;
+  readonly sampledOut: number;
+  readonly deduplicated: number;
+  readonly superseded: number;
+  readonly ignored: number;
+  readonly bad: number;
 }
 
 export interface PairArgs extends Subject {
@@ -356,16 +383,19 @@ export interface Activities {
   openSnapshot(args: CopyArgs): Promise<SnapshotOpened>;
   makeSchema(args: CopyArgs): Promise<{ readonly items: number }>;
   copyTables(args: PieceArgs): Promise<PieceDone>;
-  watchCopy(args: WatchCopyArgs): Promise<{ readonly lost: boolean }>;
+  /** Ends hourly, when the snapshot is lost, or when there is something to hear of. */
+  watchCopy(args: WatchCopyArgs): Promise<{ readonly lost: boolean; readonly alerts?: readonly CopyAlert[] }>;
   settleTable(args: SettleArgs): Promise<void>;
   buildRest(args: CopyArgs): Promise<{
     readonly items: number;
     readonly sequences: number;
     readonly views: number;
     readonly largeObjects: number;
+    /** How the rows of mapped and merged tables add up; left out when there are none. */
+    readonly counts?: CopyCounts;
   }>;
   verifyCopy(args: CopyArgs): Promise<CopyVerified>;
-  closeSnapshot(args: CopyArgs): Promise<void>;
+  closeSnapshot(args: CloseArgs): Promise<void>;
   takeBackCopy(args: CopyArgs): Promise<void>;
   openBlueGreen(args: { readonly start: unknown }): Promise<PairOpened>;
   /** Guardrails; then, unless it is a dry run, claims the name in both databases and opens the guard rows. */

@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: one table with ratios, all in one run on one machine, written to bench/README.md.
- *   npm run bench -- --only backfill,latency,locks,memory,metadata   a part (then README is left alone)
+ *   npm run bench -- --only backfill,latency,locks,memory,metadata,copy   a part (then README is left alone)
  *   npm run bench -- --pairs 2 --only latency                       fewer rounds of the latency
  *   npm run bench -- --smoke                                         small sizes, to see that it works (README is left alone)
  * Exits 0 only when every line that asks for something is met.
@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { Problem } from '../plan/model/errors';
 import { formatBytes } from '../plan/model/values';
 import { backfill } from './backfill';
+import { copy } from './copy';
 import { latency } from './latency';
 import { markdown } from './line';
 import type { Line } from './line';
@@ -29,6 +30,7 @@ const FULL = {
   locks: 20,
   large: 10_000_000,
   metadata: 5,
+  copy: { probe: 500_000, seconds: 60, most: 20_000_000, rounds: 3 },
 };
 const SMOKE: typeof FULL = {
   backfillRows: 50_000,
@@ -39,6 +41,7 @@ const SMOKE: typeof FULL = {
   locks: 2,
   large: 300_000,
   metadata: 2,
+  copy: { probe: 100_000, seconds: 2, most: 300_000, rounds: 2 },
 };
 
 type Part = (bench: Bench, size: typeof FULL) => Promise<Line[]>;
@@ -49,6 +52,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   locks: (bench, size) => locks(bench, size.locks),
   backfill: (bench, size) => backfill(bench, { rows: size.backfillRows, rounds: size.rounds }),
   latency: (bench, size) => latency(bench, size),
+  copy: (bench, size) => copy(bench, size.copy),
 };
 
 const note = (line: string): void => void process.stderr.write(`${new Date().toISOString().slice(11, 19)}  ${line}\n`);

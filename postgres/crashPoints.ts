@@ -20,6 +20,7 @@ export const CRASH_POINTS = {
   'batch.after-commit': 'batch and checkpoint are committed; the next attempt goes on behind it',
   'epoch.before': 'no snapshot, or one that nobody uses; the next attempt opens its own and the old holder ends',
   'epoch.after': 'the snapshot is held by its own process; the next attempt finds it alive',
+  'load.disabled': 'triggers, constraints or indexes are off and recorded; put back after the load, or by the way back',
   'range.before-commit': 'the rows of the range roll back with its checkpoint; copied again by the next attempt',
   'range.after-commit': 'rows and checkpoint are committed; the next attempt goes on with the other ranges',
   'stream.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',

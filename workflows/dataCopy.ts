@@ -11,7 +11,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
-import type { CopyArgs, PieceDone } from '../activities/types';
+import type { CopyAlert, CopyArgs, PieceDone } from '../activities/types';
 import { clampSummary, commandsFor } from '../plan/model/render';
 import type { CopyState, Piece } from '../plan/model/state';
 import type { dataMigrationTables } from './dataTables';
@@ -36,9 +36,17 @@ export function copyArgs(run: Run): CopyArgs {
   return {
     database: run.state.database,
     migration: run.state.name,
-    copy: copyState(run).control,
+    copy: { ...copyState(run).control, parallel: parallelOf(run) },
     options: { throttle, lockTimeout, lockBudget, searchPath },
   };
+}
+
+/** As the plan has it, and as it was tuned since: `throttle.parallel` is a word for the tables at once. */
+function parallelOf(run: Run): CopyState['control']['parallel'] {
+  const { throttle, parallel } = run.state.inbox.tuning;
+  const tables = throttle === undefined || throttle === 'none' ? undefined : throttle.parallel;
+  const given = Object.fromEntries(Object.entries(parallel ?? {}).filter(([, value]) => value !== undefined));
+  return { ...copyState(run).control.parallel, ...(tables === undefined ? {} : { tables }), ...given };
 }
 
 const ID_MAX = 200;
@@ -72,11 +80,22 @@ const runPiece = (run: Run, piece: Piece): Promise<PieceDone> =>
     ],
   });
 
+const HEALTH_MAX = 200;
+
+/** Once for each table, whichever activity told it first. */
+export function hear(run: Run, { kind, table, value, at }: CopyAlert): void {
+  const s = run.state;
+  const name = `${kind === 'throughput' ? 'rows per second' : 'bad rows'} of ${table}`;
+  if (s.health.length >= HEALTH_MAX || s.health.some((event) => event.name === name)) return;
+  s.health = [...s.health, { name, verdict: 'alert', at, value }];
+}
+
 function keep(run: Run, done: PieceDone): void {
   const c = copyState(run);
   c.copied += done.copied;
   c.rows += done.rows;
   c.bytesDone += done.bytes;
+  for (const alert of done.alerts ?? []) hear(run, alert);
   const known = new Set(c.quarantined.map(({ no }) => no));
   for (const { no, table, code, message } of done.failed)
     if (!known.has(no)) c.quarantined.push({ no, table, code, message, skipped: false });
@@ -165,11 +184,12 @@ async function round(run: Run): Promise<void> {
   const watching = watch
     .run(async () => {
       for (;;) {
-        const { lost } = await run.ask(
+        const { lost, alerts = [] } = await run.ask(
           'watchCopy',
           { ...copyArgs(run), epoch: c.epoch, maxMs: run.state.settings.watchMs },
           'watch the snapshot and the progress',
         );
+        for (const alert of alerts) hear(run, alert);
         if (lost) return fail(new Lost('its holder or the source died'));
       }
     })
@@ -179,7 +199,7 @@ async function round(run: Run): Promise<void> {
   try {
     while (failure === null) {
       await takeAnswers(run);
-      while (failure === null && running < c.control.parallel.tables && c.queue.length > 0 && !run.mustContinue()) {
+      while (failure === null && running < parallelOf(run).tables && c.queue.length > 0 && !run.mustContinue()) {
         const piece = c.queue.shift();
         if (piece) begin(piece);
       }

@@ -83,9 +83,14 @@ async function preflight(run: Run, start: unknown): Promise<void> {
 const step = <T>(run: Run, name: string, work: () => Promise<T>): Promise<T | 'closed' | null> =>
   persist(run, name, () => interruptible(run, () => withSnapshot(run, work)));
 
+const SAMPLED = 'rows are counted, the content of one in 16 is compared';
+
 async function verify(run: Run): Promise<void> {
   const s = run.state;
-  if (copyState(run).control.verify === 'none') return;
+  if (copyState(run).control.verify === 'none') {
+    s.measured['warnings'] = ['verify: none: nothing says that the rows are equal'];
+    return;
+  }
   const verified = await step(run, 'verify', () =>
     run.ask('verifyCopy', copyArgs(run), 'compare counts and fingerprints'),
   );
@@ -101,7 +106,10 @@ async function verify(run: Run): Promise<void> {
     equal: one.equal,
     differing: one.equal ? 0 : 1,
   }));
-  s.measured['verified'] = { tables: verified.tables, rows: verified.rows };
+  const sampled = copyState(run).control.verify === 'sample';
+  s.measured['verified'] = { tables: verified.tables, rows: verified.rows, ...(sampled ? { sample: SAMPLED } : {}) };
+  const warnings = [...(verified.warnings ?? []), ...(sampled ? [`verify: sample: ${SAMPLED}`] : [])];
+  if (warnings.length > 0) s.measured['warnings'] = warnings.slice(0, 50);
   if (verified.different.length > 0)
     throw new Back(
       causeOf(
@@ -137,7 +145,11 @@ async function work(run: Run, phase: DataPhase, start: unknown): Promise<void> {
       const built = await step(run, 'build', () =>
         run.ask('buildRest', copyArgs(run), 'foreign keys, triggers, positions, views'),
       );
-      if (built !== null && built !== 'closed') s.measured['built'] = built;
+      if (built !== null && built !== 'closed') {
+        const { counts, ...rest } = built;
+        s.measured['built'] = rest;
+        if (counts) s.measured['mapped'] = counts;
+      }
       return;
     }
     case 'follow':
@@ -146,7 +158,9 @@ async function work(run: Run, phase: DataPhase, start: unknown): Promise<void> {
       return copyState(run).control.streaming || copyState(run).control.incremental ? verifyLive(run) : verify(run);
     case 'finish':
       await endFollowing(run);
-      await persist(run, 'finish', () => run.ask('closeSnapshot', copyArgs(run), 'let the snapshot go'));
+      await persist(run, 'finish', () =>
+        run.ask('closeSnapshot', { ...copyArgs(run), finished: true }, 'let the snapshot go'),
+      );
       summarise(run);
       return;
     // A gate is waited for before the phase that it names.

@@ -25,7 +25,7 @@ export interface Answer {
   readonly requestId: string | null;
 }
 
-const TUNABLE = ['throttle', 'hold', 'lockTimeout', 'lockBudget', 'timeout'];
+const TUNABLE = ['throttle', 'hold', 'lockTimeout', 'lockBudget', 'timeout', 'parallel'];
 
 const scalar = (text: string): unknown => (/^-?\d+$/.test(text) ? Number(text) : text);
 

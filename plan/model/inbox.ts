@@ -17,7 +17,7 @@ export const DESCRIPTIONS: Readonly<Record<MessageName, string>> = {
   pause: 'Stops after the current batch; the hold clock runs on. {"by", "reason"?}',
   resume: 'Goes on after a pause. {"by", "reason"?}',
   rollback: 'Takes the change back, in any phase up to the end of the hold. {"by", "reason"?}',
-  tune: 'Changes throttle, hold, lockTimeout, lockBudget or timeout while it runs. {"by", "throttle": {"parallel": 4}}',
+  tune: 'Changes throttle, hold, lockTimeout, lockBudget, timeout or parallel (of a copy) while it runs. {"by", "throttle": {"parallel": 4}}',
   skip: 'Goes on without the hook or the way back that failed. {"by", "target": "<name shown by status>"}',
   retry: 'Tries again what failed. {"by", "target": "<step shown by status>"}',
 };

@@ -23,6 +23,12 @@ const tune = z.strictObject({
   lockTimeout: duration.optional(),
   lockBudget: duration.optional(),
   timeout: duration.optional(),
+  parallel: z
+    .strictObject({
+      tables: z.int().min(1).max(32).optional(),
+      rangesPerTable: z.int().min(1).max(16).optional(),
+    })
+    .optional(),
 });
 
 const SCHEMAS = {
@@ -198,8 +204,8 @@ function act(name: MessageName, sent: Sent & Record<string, unknown>, inbox: Inb
 }
 
 function tuned(sent: Record<string, unknown>, inbox: Inbox): Change {
-  const { throttle, hold, lockTimeout, lockBudget, timeout } = sent as z.output<typeof tune>;
-  const given = { throttle, hold, lockTimeout, lockBudget, timeout };
+  const { throttle, hold, lockTimeout, lockBudget, timeout, parallel } = sent as z.output<typeof tune>;
+  const given = { throttle, hold, lockTimeout, lockBudget, timeout, parallel };
   if (Object.values(given).every((value) => value === undefined))
     throw new Refused('InvalidMessage', 'tune: says nothing to change');
   if (throttle !== undefined && throttle !== 'none') {

@@ -215,5 +215,5 @@ export const NOT_YET_KEYS: Readonly<Record<string, readonly string[]>> = {
     'hooks',
     'timeout',
   ],
-  'data-migration': ['profile', 'load', 'map', 'errors'],
+  'data-migration': [],
 };

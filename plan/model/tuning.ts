@@ -14,6 +14,8 @@ export interface Tuning {
   readonly lockTimeout?: string;
   readonly lockBudget?: string;
   readonly timeout?: string;
+  /** Of a copy. */
+  readonly parallel?: { readonly tables?: number; readonly rangesPerTable?: number };
 }
 
 const present = <T extends object>(value: T): Partial<T> =>
@@ -31,7 +33,8 @@ function overThrottle(
 
 export function mergeTuning(below: Tuning, above: Tuning): Tuning {
   const throttle = overThrottle(below.throttle, above.throttle);
-  return { ...below, ...present(above), ...(throttle === undefined ? {} : { throttle }) };
+  const parallel = above.parallel ? { parallel: { ...below.parallel, ...present(above.parallel) } } : {};
+  return { ...below, ...present(above), ...(throttle === undefined ? {} : { throttle }), ...parallel };
 }
 
 /** What the steps run with now. A tuning over `throttle: none` starts from the defaults. */

@@ -7,7 +7,7 @@ import type { z } from 'zod';
 import { parseExpression } from './expression';
 import { Problem } from './errors';
 import type { DataMigrationPlan } from './dataMigration';
-import { NOT_YET_VALUES, dataMigrationSchema } from './dataMigration';
+import { BULK, NOT_YET_VALUES, dataMigrationSchema } from './dataMigration';
 import { checkModes, withFinishGate } from './dataModes';
 import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
 import type { BlueGreenPlan } from './blueGreen';
@@ -15,6 +15,8 @@ import { blueGreenSchema, DEFAULT_GATES, INSIDE_THE_PAUSE, NEVER_ALLOWED } from 
 import { BUILT_KINDS, KINDS, NOT_YET_KEYS, rollbackSchema, schemaMigrationSchema } from './plan';
 import type { ValidationPlan } from './validation';
 import { NOT_YET_MAP_KEYS, validationSchema } from './validation';
+import { listOf } from './tableMapping';
+import { parseColumnName, parseTableName } from './tableNames';
 import { CONNECTION_NAME, MIGRATION_NAME } from './values';
 import { BLUE_GREEN_STEPS, DATA_PHASES, PHASES } from './steps';
 import { checkWindow } from './window';
@@ -175,10 +177,13 @@ export function validateDataMigration(json: unknown): DataMigrationPlan {
         where: { path: key },
         value: String(value),
       });
-  const plan = checkPlan(parse(dataMigrationSchema, json, 'data-migration'), DATA_PHASES, null);
+  const plan = checkPlan(parse(dataMigrationSchema, withProfile(json), 'data-migration'), DATA_PHASES, null);
   if (plan.source === plan.target)
     throw new Problem('SameDatabase', 'target: the same connection as source', { where: { path: 'target' } });
   checkModes(plan);
+  notYetTogether(plan);
+  checkLoad(plan);
+  checkMap(plan);
   return withFinishGate(plan);
 }
 
@@ -225,6 +230,75 @@ export function validateBlueGreen(json: unknown): BlueGreenPlan {
 const OUTSIDE_HOOKS = new RegExp(
   `^(before|after):(${BLUE_GREEN_STEPS.filter((step) => step !== 'pause' && step !== 'switch_traffic' && !INSIDE_THE_PAUSE.includes(step)).join('|')})$|^before:pause$|^after:resume$`,
 );
+
+/** What is built for a full transfer only. Throws NotYet. */
+function notYetTogether({ transfer, map, load, errors, verify, schema }: DataMigrationPlan): void {
+  if (transfer === 'full') return;
+  const refused =
+    Object.keys(map).length > 0
+      ? 'map'
+      : load.method !== 'copy' || load.disable.length > 0
+        ? 'load'
+        : errors.max !== undefined || errors.rate !== undefined
+          ? 'errors'
+          : verify === 'sample'
+            ? 'verify'
+            : schema === 'existing'
+              ? 'schema'
+              : null;
+  if (refused === null) return;
+  throw new Problem('NotYet', `${refused}: with transfer: ${transfer} it is not built yet`, {
+    where: { path: refused },
+    hint: `leave ${refused} out, or say  transfer: full`,
+  });
+}
+
+/** `profile: bulk` fills what the plan leaves out. */
+function withProfile(json: Record<string, unknown>): Record<string, unknown> {
+  if (json.profile !== 'bulk') return json;
+  const given = isObject(json.parallel) ? json.parallel : {};
+  const parallel =
+    json.parallel === undefined || isObject(json.parallel) ? { ...BULK.parallel, ...given } : json.parallel;
+  return { timeout: BULK.timeout, errors: BULK.errors, ...json, parallel };
+}
+
+function checkLoad({ load }: DataMigrationPlan): void {
+  const bad = (path: string, what: string, hint: string) =>
+    new Problem('InvalidPlan', `${path}: ${what}`, { where: { path }, hint });
+  if (load.method === 'copy' && load.onConflict !== undefined)
+    throw bad('load.onConflict', 'COPY knows no conflicts', 'say  method: insert  or  method: upsert');
+  if (load.method === 'insert' && load.onConflict === 'update')
+    throw bad('load.onConflict', 'an insert that updates is an upsert', 'say  method: upsert');
+}
+
+/** Names that must not be there twice, and orders that must be given. Whether tables and columns exist is asked in preflight. */
+function checkMap({ map, load, schema }: DataMigrationPlan): void {
+  const bad = (path: string, what: string, hint?: string) =>
+    new Problem('InvalidPlan', `${path}: ${what}`, { where: { path }, ...(hint === undefined ? {} : { hint }) });
+  const taken = new Map<string, string>();
+  for (const [text, entry] of Object.entries(map)) {
+    const path = `map.${shownKey(text)}`;
+    const source = parseTableName(text);
+    const to = parseTableName(entry.to ?? text) ?? source;
+    const key = JSON.stringify(to);
+    if (taken.has(key) && (load.method === 'copy' || schema === 'create'))
+      throw bad(
+        `${path}.to`,
+        `two tables go to the same one`,
+        'say  schema: existing  and  load: { method: insert }  or upsert',
+      );
+    taken.set(key, path);
+    const made = new Set(Object.keys(entry.columns).map((name) => parseColumnName(name)));
+    for (const name of Object.keys(entry.enrich))
+      if (made.has(parseColumnName(name))) throw bad(`${path}.enrich.${shownKey(name)}`, 'is under columns too');
+    for (const name of entry.omit)
+      if (made.has(parseColumnName(name)) && typeof entry.columns[name] !== 'string')
+        throw bad(`${path}.omit`, `${shownKey(name)} is under columns too`);
+    const { deduplicate } = entry;
+    if (deduplicate && deduplicate.keep !== 'first' && listOf(deduplicate.order).length === 0)
+      throw bad(`${path}.deduplicate.order`, `is required: keep: ${deduplicate.keep} needs an order of the rows`);
+  }
+}
 
 /** kind `rollback`. @throws Problem InvalidPlan. */
 export function validateRollback(json: unknown): RollbackPlan {

@@ -68,10 +68,11 @@ export async function cut(source: Session, shape: Shape, parts: number, rows: nu
 export function conditionOf(
   shape: Shape,
   range: { readonly low: Bound | null; readonly high: Bound | null },
+  alias = 't',
 ): string | null {
   const { key } = shape;
   const parts: string[] = [];
-  const left = key === null ? 't.ctid' : `(${key.map(({ name }) => `t.${ident(name)}`).join(', ')})`;
+  const left = key === null ? `${alias}.ctid` : `(${key.map(({ name }) => `${alias}.${ident(name)}`).join(', ')})`;
   const right = (bound: Bound): string =>
     key === null
       ? `${literal(`(${bound[0] ?? '0'},0)`)}::tid`

@@ -33,10 +33,44 @@ export async function setSequences(context: CopyContext, source: Session, target
       `SELECT s.last_value::text AS value, s.is_called AS called FROM ${relation(sequence)} AS s`,
     );
     if (!at) continue;
-    await target.run(`SELECT setval($1::regclass, $2::bigint, $3::boolean)`, [relation(sequence), at.value, at.called]);
-    set += 1;
+    // Among rows that were there before a sequence only goes on, never back.
+    const onward =
+      context.control.schema === 'existing'
+        ? ` WHERE (SELECT CASE WHEN q.seqincrement > 0 THEN $2::bigint > s.last_value ELSE $2::bigint < s.last_value END
+                     FROM ${relation(sequence)} AS s, pg_sequence AS q WHERE q.seqrelid = $1::regclass)`
+        : '';
+    const done = await target.run(`SELECT setval($1::regclass, $2::bigint, $3::boolean)${onward}`, [
+      relation(sequence),
+      at.value,
+      at.called,
+    ]);
+    set += done;
   }
   return set;
+}
+
+/** Sequences that belong to columns which a map filled: behind what came, and never back. */
+export async function moveOwnSequences(target: Session, migration: string): Promise<number> {
+  const columns = await target.rows<{ schema: string; name: string; column: string; sequence: string; up: boolean }>(
+    `SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name, a.attname::text AS column, d.objid::regclass::text AS sequence,
+            q.seqincrement > 0 AS up
+       FROM pgshift.copy_tables AS t
+       JOIN pg_namespace AS n ON n.nspname = t.proof->'target'->>'schema'
+       JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.proof->'target'->>'name'
+       JOIN pg_attribute AS a ON a.attrelid = c.oid AND t.proof->'columns' ? a.attname::text
+       JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')
+        AND d.classid = 'pg_class'::regclass
+       JOIN pg_sequence AS q ON q.seqrelid = d.objid
+      WHERE t.migration_name = $1`,
+    [migration],
+  );
+  for (const { schema, name, column, sequence, up } of columns)
+    await target.run(
+      `SELECT setval($1::regclass, m.at) FROM (SELECT ${up ? 'max' : 'min'}(t.${ident(column)})::bigint AS at FROM ${relation({ schema, name })} AS t) AS m,
+              ${sequence} AS s WHERE m.at IS NOT NULL AND (m.at ${up ? '>' : '<'} s.last_value OR (m.at = s.last_value AND NOT s.is_called))`,
+      [sequence],
+    );
+  return columns.length;
 }
 
 /** Refreshes the views that hold rows on the source, those first that others are made of. */

@@ -20,11 +20,18 @@ import type { CopyProgress } from './progress';
 import { copyProgress } from './progress';
 import { applySection } from './items';
 import { Pairs } from './pairs';
-import { analyseParents, copyLargeObjects, refreshViews, setSequences } from './rest';
+import { analyseParents, copyLargeObjects, moveOwnSequences, refreshViews, setSequences } from './rest';
 import { listItems } from './schema';
 import { copyTable } from './table';
 import type { Listed, TableRow } from './tables';
 import { piecesOf, chosenTables, readTables, shown, writeTables } from './tables';
+import { alertsOf } from '../map/alerts';
+import type { Counts } from '../map/load';
+import { runCounts } from '../map/counts';
+import type { Alert } from '../map/alerts';
+import { putBack } from '../map/disable';
+import { refuseOverRate } from '../map/quarantine';
+import { dropAllTracking } from '../map/tracked';
 import { undoCopy } from './undo';
 import type { Verified } from './verifyTables';
 import { verifyTables } from './verifyTables';
@@ -104,12 +111,14 @@ export interface BatchDone {
     readonly code: ErrorCode;
     readonly message: string;
   }[];
+  /** What people should hear of: slow tables, many bad rows. */
+  readonly alerts?: readonly Alert[];
 }
 
 /** Not a matter of one table: the whole batch stops, and is tried again or given up by its caller. */
 const OF_ALL: readonly ErrorCode[] = [
   ...(['Unreachable', 'ServerRestarting', 'TlsFailed', 'LoginFailed', 'SnapshotLost', 'TimelineChanged'] as const),
-  ...(['FenceBroken', 'LockTimeout', 'Deadlock', 'DiskFull', 'NotNow', 'Bug'] as const),
+  ...(['FenceBroken', 'LockTimeout', 'Deadlock', 'DiskFull', 'NotNow', 'Bug', 'ErrorBudgetSpent'] as const),
 ];
 
 /** Copies the tables from number `from` to `to`. One that fails is set aside with its reason, and the others go on. */
@@ -123,7 +132,7 @@ export async function copyBatch(
   const pairs = new Pairs(context);
   try {
     const epoch = await openOnly(context, control);
-    const done = { copied: 0, rows: 0, bytes: 0, failed: [] as BatchDone['failed'][number][] };
+    const done = { copied: 0, rows: 0, bytes: 0, alerts: [] as Alert[] };
     for (const table of await readTables(control, context.migration, from, to)) {
       checkSignal(context.signal);
       if (table.state === 'quarantined' || table.state === 'skipped') continue;
@@ -133,6 +142,7 @@ export async function copyBatch(
         done.copied += 1;
         done.rows += rows;
         done.bytes += bytes;
+        done.alerts.push(...(await alertsOf(control, context.migration, table.no)));
       } catch (error) {
         if (isAbort(error) || !isProblem(error) || OF_ALL.includes(error.code) || control.lost) throw error;
         await quarantine(context, control, table, error);
@@ -199,6 +209,8 @@ export interface Built {
   readonly sequences: number;
   readonly views: number;
   readonly largeObjects: number;
+  /** Sums over mapped and merged tables. */
+  readonly counts?: Counts;
 }
 
 /** What comes when all tables are there: foreign keys, triggers, rules, policies, publications, large objects, positions, views. */
@@ -211,10 +223,14 @@ export function buildRest(context: CopyContext): Promise<Built> {
     const largeObjects =
       context.control.schema === 'create' ? await copyLargeObjects(context, source, target, epoch) : 0;
     const items = context.control.schema === 'create' ? await applySection(context, target, begun.attempt, 'post') : 0;
+    // Tables that were left out by a person may still have theirs off.
+    if (context.control.schema === 'existing') await putBack(context, target, null);
     const sequences = await setSequences(context, source, target);
+    await moveOwnSequences(target, context.migration);
     const views = await refreshViews(context, source, target);
     await analyseParents(target, context.migration);
-    const result = { items, sequences, views, largeObjects };
+    const counts = await runCounts(target, context.migration);
+    const result = { items, sequences, views, largeObjects, ...(counts === null ? {} : { counts }) };
     await finishAttempt(target, begun.attempt, { status: 'done', result });
     return result;
   });
@@ -225,6 +241,7 @@ export async function verifyCopy(context: CopyContext): Promise<Verified> {
   const control = await openCopySession(context, context.target, 'verify');
   const pairs = new Pairs(context);
   try {
+    await refuseOverRate(control, context.migration, context.control.errors);
     return await verifyTables(context, control, pairs);
   } finally {
     await Promise.all([pairs.close(), control.close()]);
@@ -234,6 +251,14 @@ export async function verifyCopy(context: CopyContext): Promise<Verified> {
 /** Lets the snapshot go. Idempotent; works when the source is gone. */
 export async function closeSnapshot(context: CopyContext, reason: string): Promise<void> {
   await withMaybeSource(context, 'close', (source, target) => endEpochs(context, source, target, reason));
+}
+
+/** The last thing of a copy that went well: what was kept for its way back among other rows goes. Idempotent. */
+export async function finishCopy(context: CopyContext, reason: string): Promise<void> {
+  await withMaybeSource(context, 'close', async (source, target) => {
+    await endEpochs(context, source, target, reason);
+    await dropAllTracking(target, context.migration);
+  });
 }
 
 /** Takes everything back. */
@@ -260,6 +285,8 @@ async function withMaybeSource(
 export interface Watched {
   readonly held: boolean;
   readonly progress: CopyProgress;
+  /** New ones. */
+  readonly alerts: readonly Alert[];
 }
 
 /** Looks again and again until `stop`: says how far it is and whether the snapshot is still held. Servers that are away are looked for again. */
@@ -277,7 +304,8 @@ export async function watchCopy(
           const open = await currentEpoch(target, context.migration);
           const held = open !== null && open.epoch === epoch && (await isHeld(source, open));
           await touchEpoch(target, context.migration, epoch);
-          if (onLook({ held, progress: await copyProgress(target, context.migration) }) === 'stop') return;
+          const alerts = await alertsOf(target, context.migration, null);
+          if (onLook({ held, progress: await copyProgress(target, context.migration), alerts }) === 'stop') return;
           await pause(everyMs, context.signal);
         }
       });

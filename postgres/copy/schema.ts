@@ -3,7 +3,7 @@
  * the list is written once, in one transaction; what stood in the target before is never on the list of what may be dropped.
  */
 import { Problem } from '../../plan/model/errors';
-import { ident } from '../ident';
+import { ident, relation } from '../ident';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import { chooseItems, tableOf } from './choose';
@@ -12,6 +12,15 @@ import { readAt } from './context';
 import type { DumpItem } from './dump';
 import { dumpSchema } from './dump';
 import type { Epoch } from './epoch';
+import { changesShape } from '../../plan/model/tableMapping';
+import { shownRelation } from '../../plan/model/quote';
+import { loadParser } from '../../plan/sql/rowExpression';
+import { derivedTable, makeItems } from '../map/derived';
+import type { StoredMap } from '../map/store';
+import { mapOf, readMaps, targetOf } from '../map/store';
+import { readMapTable } from '../map/tables';
+import { writeLog } from '../state/journal';
+import type { Found } from './tables';
 import { chosenTables } from './tables';
 
 /** Objects that do not go with another one: what they are called in DROP. */
@@ -99,12 +108,18 @@ export async function listItems(context: CopyContext, source: Session, target: S
       `SELECT d.objid::text AS sequence, d.refobjid::text AS owner FROM pg_depend AS d JOIN pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')`,
     );
+    const reshaped = await reshapedTables(target, context.migration, tables);
+    const made = new Set(reshaped.map(({ table }) => table.oid));
     const kept = chooseItems(dumped, {
       control: context.control,
-      tables: new Set(tables.map(({ oid }) => oid)),
+      tables: new Set(tables.map(({ oid }) => oid).filter((oid) => !made.has(oid))),
       ownedBy: new Map(owned.map(({ sequence, owner }) => [sequence, owner])),
     });
-    return describe(target, context.migration, kept, await identities(source, kept), there);
+    const described = await describe(target, context.migration, kept, await identities(source, kept), there);
+    return [
+      ...described,
+      ...(await ownItems(context, source, target, { reshaped, there, from: described.length + 1 })),
+    ];
   });
   await inTransaction(target, async () => {
     if (await hasItems(target, context.migration)) return;
@@ -115,6 +130,59 @@ export async function listItems(context: CopyContext, source: Session, target: S
       [context.migration, JSON.stringify(lines)],
     );
   });
+}
+
+interface Reshaped {
+  readonly table: Found;
+  readonly map: StoredMap;
+}
+
+/** Tables whose shape a map changes: pg_dump's word on them and on what rests on them does not fit any more. */
+async function reshapedTables(target: Session, migration: string, tables: readonly Found[]): Promise<Reshaped[]> {
+  const maps = (await readMaps(target, migration)).filter(({ mapping }) => changesShape(mapping));
+  return tables.flatMap((table) => {
+    const map = maps.find(({ named }) => named.schema === table.schema && named.name === table.name);
+    return map ? [{ table, map }] : [];
+  });
+}
+
+async function ownItems(
+  context: CopyContext,
+  source: Session,
+  target: Session,
+  { reshaped, there, from }: { reshaped: readonly Reshaped[]; there: ReadonlySet<string>; from: number },
+): Promise<Line[]> {
+  if (reshaped.length === 0) return [];
+  await loadParser();
+  const lines: Line[] = [];
+  const add = (line: Omit<Line, 'no'>): void => void lines.push({ no: from + lines.length, ...line });
+  const schemas = new Set<string>();
+  for (const { table, map } of reshaped) {
+    const old = await readMapTable(source, table);
+    if (old === null) throw new Problem('NoSuchObject', `${shownRelation(table)} is not there any more`);
+    const to = await derivedTable(source, map.mapping, old, map.path, targetOf(table, map));
+    const number = await target.one<{ no: number }>(
+      `SELECT t.table_no AS no FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND t.source_oid = $2::oid`,
+      [context.migration, table.oid],
+    );
+    if (!there.has(`SCHEMA ${to.schema}`) && !schemas.has(to.schema)) {
+      schemas.add(to.schema);
+      const sql = `CREATE SCHEMA IF NOT EXISTS ${ident(to.schema)}`;
+      const drop = `DROP SCHEMA IF EXISTS ${ident(to.schema)}`;
+      add({ section: 'pre', kind: 'SCHEMA', tag: to.schema, table: null, sql, drop });
+    }
+    const { items, left } = await makeItems(source, map.mapping, old, to, map.path, context.control.keep);
+    for (const item of items) add({ ...item, table: item.section === 'post' ? (number?.no ?? null) : null });
+    if (left.length > 0)
+      await writeLog(target, {
+        migration: context.migration,
+        level: 'warning',
+        phase: 'schema',
+        step: null,
+        message: `${shownRelation(to)} has another shape than ${shownRelation(table)}; not made for it: ${left.slice(0, 20).join(', ')}`,
+      });
+  }
+  return lines;
 }
 
 async function describe(
@@ -148,13 +216,15 @@ export async function refuseTaken(
   source: Session,
   target: Session,
   context: Pick<CopyContext, 'control'>,
+  map: readonly StoredMap[] = [],
 ): Promise<number> {
   const chosen = await chosenTables(source, context.control.tables);
   const create = context.control.schema === 'create';
+  const places = chosen.map((table) => targetOf(table, mapOf(map, table)));
   const rows = await target.rows<{ schema: string; name: string; there: boolean }>(
     `SELECT f.schema, f.name, c.oid IS NOT NULL AS there FROM jsonb_to_recordset($1::jsonb) AS f(schema text, name text)
        LEFT JOIN pg_namespace AS n ON n.nspname = f.schema LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = f.name`,
-    [JSON.stringify(chosen.map(({ schema, name }) => ({ schema, name })))],
+    [JSON.stringify(places)],
   );
   const wrong = rows.filter(({ there }) => there === create).map(({ schema, name }) => `${schema}.${name}`);
   if (wrong.length > 0)
@@ -166,15 +236,26 @@ export async function refuseTaken(
         details: { checks: wrong.slice(0, 50) },
       },
     );
-  if (!create) await refuseFilled(target, rows);
+  const merged = context.control.load !== undefined && context.control.load.method !== 'copy';
+  if (!create && !merged) await refuseFilled(target, rows);
   return chosen.filter(({ kind }) => kind === 'r').length;
+}
+
+async function holdsRows(target: Session, table: { schema: string; name: string }): Promise<boolean> {
+  const kind = await target.one<{ whole: boolean }>(
+    `SELECT c.relkind = 'p' AS whole FROM pg_class AS c WHERE c.oid = to_regclass($1)`,
+    [relation(table)],
+  );
+  return (
+    (await target.one(`SELECT 1 AS one FROM ${kind?.whole ? '' : 'ONLY '}${relation(table)} LIMIT 1`)) !== undefined
+  );
 }
 
 async function refuseFilled(target: Session, tables: readonly { schema: string; name: string }[]): Promise<void> {
   for (const { schema, name } of tables)
-    if (await target.one(`SELECT 1 AS one FROM ONLY ${ident(schema)}.${ident(name)} LIMIT 1`))
+    if (await holdsRows(target, { schema, name }))
       throw new Problem('PreflightFailed', `${target.name}: ${schema}.${name} holds rows already`, {
-        hint: 'empty it: a full copy puts every row of the source there once',
+        hint: 'empty it, or say  load: { method: insert }  or upsert: then rows that are there stay',
       });
 }
 

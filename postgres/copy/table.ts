@@ -2,25 +2,26 @@
  * Copies one table: its ranges, then its fingerprint on the source, its indexes and its statistics. Keeps true: every range is copied once
  * from one snapshot; a table that was half copied from an older snapshot starts again, empty; what is done is never done again.
  */
-import { Problem } from '../../plan/model/errors';
-import { rangeBytes } from '../../plan/model/dataMigration';
 import type { Attempt } from '../fence';
 import { beginAttempt, fenceBroken, finishAttempt } from '../fence';
 import { ident, relation } from '../ident';
-import { pause } from '../ladder';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
-import { isLockProblem } from '../toProblem';
 import { checkSignal } from '../work';
 import type { CopyContext } from './context';
-import { beginAt } from './context';
 import type { Epoch } from './epoch';
 import { fingerprintOf } from './fingerprint';
 import type { FingerprintForm } from './fingerprint';
 import { applyTableItems } from './items';
+import { putBack, takeOff } from '../map/disable';
+import { isStaged, targetOf } from '../map/store';
+import { copyStaged, partsOf } from '../map/table';
+import type { StoredProof } from '../map/table';
+import { undoTracked } from '../map/tracked';
 import type { Pair, Pairs } from './pairs';
 import { atOnce } from './pairs';
-import { conditionOf, cut, rangesFor } from './ranges';
+import { conditionOf, cut } from './ranges';
+import { readTable } from './readTable';
 import type { Shape } from './shape';
 import { columnList, refuseRewritten, sameTypes, shapeOf } from './shape';
 import { pipeCopy } from './stream';
@@ -46,55 +47,35 @@ export interface TableDone {
   readonly bytes: number;
 }
 
-/** Reads the table at the snapshot, its ACCESS SHARE lock taken without queueing for long behind somebody's DDL. */
-async function readTable<T>(
-  { context, epoch }: Copying,
-  source: Session,
-  table: TableRow,
-  work: () => Promise<T>,
-): Promise<T> {
-  const until = Date.now() + context.lockBudgetMs;
-  for (let timeout = Math.max(50, context.lockTimeoutMs); ; timeout = Math.min(timeout * 2, 5_000)) {
-    checkSignal(context.signal);
-    await beginAt(source, epoch.snapshot);
-    try {
-      try {
-        await source.run(`SET LOCAL lock_timeout = ${Math.round(timeout)}`);
-        await source.run(`LOCK TABLE ONLY ${relation(table)} IN ACCESS SHARE MODE`);
-        await source.run(`SET LOCAL lock_timeout = 0`);
-      } catch (error) {
-        if (!isLockProblem(error)) throw error;
-        if (Date.now() > until)
-          throw new Problem(
-            'LockBudgetSpent',
-            `${shown(table)}: somebody held ACCESS EXCLUSIVE on the source for the whole budget`,
-          );
-        await source.run('ROLLBACK');
-        await pause(timeout, context.signal);
-        continue;
-      }
-      return await work();
-    } finally {
-      if (!source.lost) await source.run('ROLLBACK').catch(() => undefined);
-    }
-  }
-}
+const proofOf = async (control: Session, migration: string, table: TableRow): Promise<StoredProof | null> =>
+  (
+    await control.one<{ proof: StoredProof | null }>(
+      `SELECT t.proof FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND t.table_no = $2`,
+      [migration, table.no],
+    )
+  )?.proof ?? null;
 
 /** Empties what an older snapshot left, and forgets its ranges. One transaction, fenced by the step's row. */
 async function startAgain({ context, epoch, control }: Copying, attempt: Attempt, table: TableRow): Promise<void> {
   const key = [context.migration, attempt.stepId];
+  const proof = await proofOf(control, context.migration, table);
+  if (proof?.tracked === true) await undoTracked(control, context.migration, proof, table.no);
   await inTransaction(control, async () => {
     const mine = await control.run(
       `UPDATE pgshift.steps SET rows = 0 WHERE migration_name = $1 AND step_id = $2 AND epoch = $3`,
       [...key, attempt.epoch],
     );
     if (mine === 0) throw fenceBroken(attempt);
-    if (table.epoch !== 0)
+    const to = relation(targetOf(table, table.map));
+    // Never of a table that may hold rows of others: there what was merged is known row by row.
+    const ours = context.control.schema === 'create' || (context.control.load?.method ?? 'copy') === 'copy';
+    if (table.epoch !== 0 && ours && proof?.tracked !== true)
       await control.run(
         context.control.schema === 'create'
-          ? `TRUNCATE ONLY ${relation(table)}`
-          : `DELETE FROM ONLY ${relation(table)}`,
+          ? `TRUNCATE ONLY ${to}`
+          : `DELETE FROM ${proof?.partitioned ? '' : 'ONLY '}${to}`,
       );
+    await control.run(`DELETE FROM pgshift.quarantine WHERE migration_name = $1 AND step_id = $2`, key);
     await control.run(`DELETE FROM pgshift.lanes WHERE migration_name = $1 AND step_id = $2 AND scope = 'do'`, key);
     await control.run(`DELETE FROM pgshift.chunks WHERE migration_name = $1 AND step_id = $2`, key);
     await control.run(
@@ -128,23 +109,27 @@ interface Planned {
 /** Shape and ranges; the ranges of an earlier attempt in this epoch stay as they are. */
 async function planTable(copying: Copying, attempt: Attempt, table: TableRow, pair: Pair): Promise<Planned> {
   const { context, control } = copying;
-  const { parallel } = context.control;
   return readTable(copying, pair.source, table, async () => {
     const shape = await shapeOf(pair.source, table);
     const sameMajor = Math.floor(pair.source.serverVersion / 10_000) === Math.floor(copying.targetVersion / 10_000);
     const binary = shape.binary && sameMajor && (await sameTypes(pair.source, pair.target, table));
     let units = await unitsOf(control, attempt, 'do');
     if (units.length === 0) {
-      const parts = rangesFor(table.bytes, rangeBytes(context.control), parallel.rangesPerTable);
-      const made = await cut(pair.source, shape, parts, table.rowsEstimate);
+      const made = await cut(pair.source, shape, partsOf(table, context.control), table.rowsEstimate);
       await makeUnits(control, attempt, 'do', { shown: shown(table), oid: '0' }, made);
       units = await unitsOf(control, attempt, 'do');
     }
     const fingerprint: FingerprintForm =
       binary && !shape.userTypes && pair.source.serverVersion >= 140000 ? 'binary' : 'text';
     await control.run(
-      `UPDATE pgshift.copy_tables SET format = $3, fingerprint = $4 WHERE migration_name = $1 AND table_no = $2`,
-      [context.migration, table.no, binary ? 'binary' : 'text', fingerprint],
+      `UPDATE pgshift.copy_tables SET format = $3, fingerprint = $4, proof = $5::jsonb WHERE migration_name = $1 AND table_no = $2`,
+      [
+        context.migration,
+        table.no,
+        binary ? 'binary' : 'text',
+        fingerprint,
+        JSON.stringify({ sample: sampleKey(context.control.verify, shape), columns: shape.all }),
+      ],
     );
     return { shape, binary, units };
   });
@@ -184,16 +169,29 @@ export async function copyTable(copying: Copying, table: TableRow): Promise<Tabl
   if (begun.state === 'already') return { rows: begun.row.rows, bytes: 0 };
   const { attempt } = begun;
   if (table.epoch !== epoch.epoch) await startAgain(copying, attempt, table);
-  const planned = await pairs.use((pair) => planTable(copying, attempt, table, pair));
-  await copyRanges(copying, attempt, table, planned);
+  const existing = context.control.schema === 'existing';
+  // A merge finds rows by the target's keys: those are there before the rows come.
+  const first = !existing && context.control.load !== undefined && context.control.load.method !== 'copy';
   // Of a table that is followed the rows of the snapshot say nothing about the end.
   const followed = context.control.streaming ?? context.control.incremental;
-  if (context.control.verify !== 'none' && !followed) await keepFingerprint(copying, attempt, table, planned.shape);
-  await applyTableItems(copying, attempt, table);
+  if (first) await applyTableItems(copying, attempt, table);
+  if (existing) await takeOff(context, control, table);
+  if (isStaged(context.control, table.map)) await copyStaged(copying, attempt, table);
+  else {
+    const planned = await pairs.use((pair) => planTable(copying, attempt, table, pair));
+    await copyRanges(copying, attempt, table, planned);
+    if (context.control.verify !== 'none' && !followed) await keepFingerprint(copying, attempt, table, planned.shape);
+  }
+  if (existing) await putBack(context, control, table.no);
+  if (!first) await applyTableItems(copying, attempt, table);
   await context.admit();
-  await pairs.use(({ target }) => target.run(`ANALYZE ${relation(table)}`));
+  await pairs.use(({ target }) => target.run(`ANALYZE ${relation(targetOf(table, table.map))}`));
   return finishTable(copying, attempt, table);
 }
+
+/** Of `verify: sample` the columns by which rows are picked: null = all rows are compared. */
+const sampleKey = (verify: string, { key }: Shape): readonly string[] | null =>
+  verify === 'sample' ? (key ?? []).map(({ name }) => name) : null;
 
 /** The source's side, read while its snapshot is there; the target's comes when everything is built. */
 async function keepFingerprint(copying: Copying, attempt: Attempt, table: TableRow, shape: Shape): Promise<void> {
@@ -206,7 +204,7 @@ async function keepFingerprint(copying: Copying, attempt: Attempt, table: TableR
   const found = await pairs.use((pair) =>
     readTable(copying, pair.source, table, async () => {
       await refuseRewritten(pair.source, table);
-      return fingerprintOf(pair.source, table, shape.all, stored.form);
+      return fingerprintOf(pair.source, table, shape.all, stored.form, sampleKey(context.control.verify, shape));
     }),
   );
   await control.run(

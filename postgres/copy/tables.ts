@@ -5,6 +5,9 @@ import { shownRelation } from '../../plan/model/quote';
 import type { Piece } from '../../plan/model/state';
 import { tableFilter } from '../../plan/model/tableNames';
 import type { RelationName } from '../../plan/model/steps';
+import type { TableMapping } from '../../plan/model/tableMapping';
+import { mapOf, readMaps } from '../map/store';
+import type { StoredMap } from '../map/store';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 
@@ -15,11 +18,11 @@ export interface Found extends RelationName {
   readonly filenode: string | null;
   readonly bytes: number;
   readonly rows: number;
+  /** Tables that it is a partition or a child of, nearest first. */
+  readonly above: readonly RelationName[];
 }
 
-interface FoundRow extends Found, Record<string, unknown> {
-  readonly above: { readonly schema: string; readonly name: string }[];
-}
+type FoundRow = Found & Record<string, unknown>;
 
 /**
  * Every table of the user's that the patterns choose: by its own name or by that of a table above it (partitions and children go with their
@@ -58,11 +61,12 @@ export async function writeTables(
   epoch: number,
   found: readonly Found[],
 ): Promise<void> {
+  const maps = await readMaps(target, migration);
   const data = JSON.stringify(
     found
       .filter(({ kind }) => kind === 'r')
       .sort((a, b) => b.bytes - a.bytes || (a.schema + a.name < b.schema + b.name ? -1 : 1))
-      .map(({ schema, name, oid, filenode, bytes, rows }, index) => ({
+      .map(({ schema, name, oid, filenode, bytes, rows, above }, index) => ({
         no: index + 1,
         schema,
         name,
@@ -70,9 +74,10 @@ export async function writeTables(
         filenode,
         bytes,
         rows,
+        mapped: mapOf(maps, { schema, name, above })?.named ?? null,
       })),
   );
-  const LIST = `jsonb_to_recordset($2::jsonb) AS f(no int, schema text, name text, oid oid, filenode oid, bytes bigint, rows float8)`;
+  const LIST = `jsonb_to_recordset($2::jsonb) AS f(no int, schema text, name text, oid oid, filenode oid, bytes bigint, rows float8, mapped jsonb)`;
   await inTransaction(target, async () => {
     const before = await target.one(
       `SELECT 1 AS one FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 LIMIT 1`,
@@ -80,8 +85,9 @@ export async function writeTables(
     );
     if (!before) {
       await target.run(
-        `INSERT INTO pgshift.copy_tables (migration_name, table_no, schema_name, table_name, source_oid, filenode, bytes, rows_estimate)
-         SELECT $1, f.no, f.schema, f.name, f.oid, f.filenode, f.bytes, round(f.rows)::bigint FROM ${LIST}`,
+        `INSERT INTO pgshift.copy_tables (migration_name, table_no, schema_name, table_name, source_oid, filenode, bytes, rows_estimate,
+                                          map_schema, map_table)
+         SELECT $1, f.no, f.schema, f.name, f.oid, f.filenode, f.bytes, round(f.rows)::bigint, f.mapped->>'schema', f.mapped->>'name' FROM ${LIST}`,
         [migration, data],
       );
       return;
@@ -146,15 +152,35 @@ export interface TableRow extends RelationName {
   readonly rows: number;
   readonly format: string | null;
   readonly fingerprint: string | null;
+  /** The plan's entry for it, or for a table above it. */
+  readonly map: StoredMap | null;
 }
 
 export const shown = (row: RelationName): string => shownRelation(row);
 
+interface Read extends Omit<TableRow, 'map'>, Record<string, unknown> {
+  readonly mapSchema: string | null;
+  readonly mapTable: string | null;
+  readonly path: string | null;
+  readonly mapping: TableMapping | null;
+}
+
 /** Tables from number `from` to `to`, in their order. */
-export const readTables = (target: Session, migration: string, from: number, to: number): Promise<TableRow[]> =>
-  target.rows<TableRow & Record<string, unknown>>(
+export async function readTables(target: Session, migration: string, from: number, to: number): Promise<TableRow[]> {
+  const rows = await target.rows<Read>(
     `SELECT t.table_no AS no, t.schema_name AS schema, t.table_name AS name, t.source_oid::text AS oid, t.filenode::text AS filenode,
-            t.bytes::float8 AS bytes, t.rows_estimate::float8 AS "rowsEstimate", t.state, t.epoch, t.rows::float8 AS rows, t.format, t.fingerprint
-       FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND t.table_no BETWEEN $2 AND $3 ORDER BY t.table_no`,
+            t.bytes::float8 AS bytes, t.rows_estimate::float8 AS "rowsEstimate", t.state, t.epoch, t.rows::float8 AS rows, t.format, t.fingerprint,
+            m.schema_name AS "mapSchema", m.table_name AS "mapTable", m.path, m.mapping
+       FROM pgshift.copy_tables AS t
+       LEFT JOIN pgshift.copy_maps AS m ON m.migration_name = $1 AND m.schema_name = t.map_schema AND m.table_name = t.map_table
+      WHERE t.migration_name = $1 AND t.table_no BETWEEN $2 AND $3 ORDER BY t.table_no`,
     [migration, from, to],
   );
+  return rows.map(({ mapSchema, mapTable, path, mapping, ...row }) => ({
+    ...row,
+    map:
+      mapSchema === null || mapTable === null || mapping === null
+        ? null
+        : { named: { schema: mapSchema, name: mapTable }, path: path ?? '', mapping },
+  }));
+}

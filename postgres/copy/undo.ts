@@ -4,7 +4,15 @@
  */
 import { Problem, isProblem } from '../../plan/model/errors';
 import { beginAttempt, finishAttempt } from '../fence';
+import { shownRelation } from '../../plan/model/quote';
 import { relation } from '../ident';
+import { putBack, takeOff } from '../map/disable';
+import { targetOf } from '../map/store';
+import type { StoredProof } from '../map/table';
+import { readTables } from './tables';
+import { dropAllTracking, dropTracking, undoTracked } from '../map/tracked';
+import { writeLog } from '../state/journal';
+import { sqlstate } from '../toProblem';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import { checkSignal } from '../work';
@@ -60,18 +68,54 @@ async function dropAll(context: CopyContext, target: Session): Promise<readonly 
   }
 }
 
-/** Of `schema: existing`: the tables were empty, and are again. */
+const EVERY_TABLE = 2 ** 31 - 1;
+
+/**
+ * Of `schema: existing`: a table that was empty is empty again; of one that held rows, what we put there goes and what we overwrote comes back.
+ * What was off for the load comes on again.
+ */
 async function emptyAll(context: CopyContext, target: Session): Promise<void> {
-  const tables = await target.rows<{ schema: string; name: string }>(
-    `SELECT t.schema_name AS schema, t.table_name AS name FROM pgshift.copy_tables AS t
-      WHERE t.migration_name = $1 AND t.epoch > 0 ORDER BY t.table_no`,
-    [context.migration],
-  );
-  if (tables.length === 0) return;
-  await inTransaction(target, async () => {
-    await target.run(`SET LOCAL lock_timeout = '5s'`);
-    await target.run(`TRUNCATE ONLY ${tables.map((table) => relation(table)).join(', ONLY ')}`);
-  });
+  const { migration, control } = context;
+  const begun = (await readTables(target, migration, 0, EVERY_TABLE)).filter(({ epoch }) => epoch > 0).reverse();
+  // What was off for the load is off for its way back: a trigger that must not see rows come must not see them go.
+  const off = (control.load?.disable ?? []).filter((what) => what === 'triggers');
+  const load = control.load && { ...control.load, disable: off };
+  for (const table of begun)
+    await takeOff({ ...context, control: { ...control, ...(load ? { load } : {}) } }, target, table);
+  for (const { proof } of await target.rows<{ proof: StoredProof }>(
+    `SELECT t.proof FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND (t.proof->>'tracked')::boolean ORDER BY t.table_no DESC`,
+    [migration],
+  )) {
+    checkSignal(context.signal);
+    const left = await undoTracked(target, migration, proof, null);
+    await dropTracking(target, migration, proof.target);
+    if (left === 0) continue;
+    const message = `${shownRelation(proof.target)}: ${left} rows were written by somebody else since, and stay`;
+    await writeLog(target, { migration, level: 'warning', phase: 'copy', step: null, message });
+  }
+  // A merge never empties: what it put is known row by row.
+  if ((control.load?.method ?? 'copy') === 'copy' && begun.length > 0)
+    await emptied(
+      target,
+      begun.map((table) => relation(targetOf(table, table.map))),
+    );
+  await putBack({ ...context, admit: async () => undefined }, target, null);
+}
+
+async function emptied(target: Session, names: readonly string[]): Promise<void> {
+  try {
+    await inTransaction(target, async () => {
+      await target.run(`SET LOCAL lock_timeout = '5s'`);
+      await target.run(`TRUNCATE ONLY ${names.join(', ONLY ')}`);
+    });
+  } catch (error) {
+    // Others refer to it, or it is partitioned.
+    if (!isProblem(error) || !['0A000', '42809'].includes(sqlstate(error) ?? '')) throw error;
+    await inTransaction(target, async () => {
+      await target.run(`SET LOCAL lock_timeout = '5s'`);
+      for (const name of names) await target.run(`DELETE FROM ${name}`);
+    });
+  }
 }
 
 /** Takes the copy back whole. Throws StepFailed naming what could not be dropped. */
@@ -79,6 +123,7 @@ export async function undoCopy(context: CopyContext, source: Session | null, tar
   await stopSteps(context, target);
   await endEpochs(context, source, target, 'taken back');
   if (context.control.schema === 'existing') return emptyAll(context, target);
+  await dropAllTracking(target, context.migration);
   const left = await dropAll(context, target);
   if (left.length > 0)
     throw new Problem(

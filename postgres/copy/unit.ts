@@ -22,6 +22,10 @@ export interface Unit {
 export interface UnitDone {
   readonly rows: number;
   readonly bytes: number;
+  /** What else is kept of the unit, in its row's state. */
+  readonly state?: Readonly<Record<string, unknown>>;
+  /** The unit is not done: what `work` left in the transaction is committed, then this is thrown. */
+  readonly stop?: Error;
 }
 
 const keyOf = ({ attempt, scope, lane }: Unit): unknown[] => [
@@ -50,18 +54,33 @@ export async function runUnit(session: Session, unit: Unit, work: () => Promise<
     );
     if (fenced === 0) throw fenceBroken(unit.attempt);
     const result = await work();
+    if (result.stop) {
+      await session.run(
+        `UPDATE pgshift.lanes SET done = false WHERE migration_name = $1 AND step_id = $2 AND scope = $3 AND lane = $4 AND epoch = $5`,
+        key,
+      );
+      return result;
+    }
     await session.run(
       `WITH chunk AS (
          INSERT INTO pgshift.chunks (migration_name, step_id, lane, lower_key, upper_key, rows, epoch)
          VALUES ($1, $2, $4, $8, $9, $6, $5))
-       UPDATE pgshift.lanes SET rows = $6, scanned = $6, batches = 1, state = state || jsonb_build_object('bytes', $7::bigint),
+       UPDATE pgshift.lanes SET rows = $6, scanned = $6, batches = 1, state = state || jsonb_build_object('bytes', $7::bigint) || $10::jsonb,
               updated_at = clock_timestamp()
         WHERE migration_name = $1 AND step_id = $2 AND scope = $3 AND lane = $4 AND epoch = $5`,
-      [...key, result.rows, result.bytes, unit.low?.join(', ') ?? null, unit.high?.join(', ') ?? null],
+      [
+        ...key,
+        result.rows,
+        result.bytes,
+        unit.low?.join(', ') ?? null,
+        unit.high?.join(', ') ?? null,
+        JSON.stringify(result.state ?? {}),
+      ],
     );
     crashPoint(`${unit.point}.before-commit`, unit.attempt.stepId);
     return result;
   });
+  if (done.stop) throw done.stop;
   crashPoint(`${unit.point}.after-commit`, unit.attempt.stepId);
   return done;
 }

@@ -44,16 +44,8 @@ export interface MigrationRow {
 const COLUMNS = `m.name, m.kind, m.status, m.checksum, m.dependencies, m.workflow_id AS "workflowId", m.run_id AS "runId",
   m.applied_at::text AS "appliedAt", m.rollback_sql AS "rollbackSql"`;
 const FORGOTTEN = [
-  'steps',
-  'lanes',
-  'chunks',
-  'locks_held',
-  'differences',
-  'copy_epochs',
-  'copy_tables',
-  'copy_items',
-  'streams',
-  'increments',
+  ...['steps', 'lanes', 'chunks', 'locks_held', 'differences', 'quarantine'],
+  ...['copy_epochs', 'copy_tables', 'copy_items', 'copy_maps', 'copy_disabled', 'streams', 'increments'],
 ];
 const CLAIM_TRIES = 20;
 const CLAIM_POLL_MS = 50;

@@ -5,6 +5,7 @@
  */
 
 import { COPY } from './copySchema';
+import { MAPS } from './mapSchema';
 import { ROUTING } from './routing';
 import { STREAMS } from './streamSchema';
 
@@ -238,6 +239,7 @@ export const UPGRADES: readonly Upgrade[] = [
   { version: 2, sql: COPY },
   { version: 3, sql: ROUTING },
   { version: 4, sql: STREAMS },
+  { version: 5, sql: MAPS },
 ];
 
 /** What lets the triggers that keep a shadow in step work for every role: they look up functions in the schema. */

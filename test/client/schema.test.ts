@@ -1,7 +1,7 @@
 /** The published JSON Schema is the one that validates, and the examples keep to it. */
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadPlan } from '../../client/planFile';
+import { loadStartable } from '../../client/planFile';
 import { planJsonSchema } from '../../client/planSchema';
 
 const root = join(__dirname, '..', '..');
@@ -14,11 +14,13 @@ test('docs/plan.schema.json is current (pgshift schema > docs/plan.schema.json, 
 test('it is draft 2020-12 and refuses unknown keys', () => {
   const schema = planJsonSchema() as { $schema: string; oneOf: readonly { additionalProperties?: boolean }[] };
   expect(schema.$schema).toBe('https://json-schema.org/draft/2020-12/schema');
-  expect(schema.oneOf.map((plan) => plan.additionalProperties)).toEqual([false, false, false, false]);
+  expect(schema.oneOf.map((plan) => plan.additionalProperties)).toEqual([false, false, false, false, false]);
 });
 
 const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|json)$/.test(name));
 
 test.each(examples)('examples/%s is a plan', (name) => {
-  expect(loadPlan(join(root, 'examples', name)).plan.kind).toBe('schema-migration');
+  const loaded = loadStartable(join(root, 'examples', name));
+  const { kind } = 'data' in loaded ? loaded.data.plan : 'pair' in loaded ? loaded.pair.plan : loaded.schema.plan;
+  expect(['schema-migration', 'data-migration', 'blue-green']).toContain(kind);
 });

@@ -13,6 +13,7 @@ const PAGES = [
   'docs/errors.md',
   'docs/grants.md',
   'docs/operations.md',
+  'docs/data.md',
   'bench/README.md',
 ];
 

@@ -10,6 +10,7 @@ import { readStatus } from '../../client/commands/status';
 import { Temporal } from '../../client/temporal';
 import type { Status } from '../../plan/model/status';
 import { temporalOptions } from '../../worker/temporal';
+import { needPostgresTools } from '../support/copy';
 import { freshDatabase } from '../support/database';
 import type { FreshDatabase } from '../support/database';
 import { temporalAddress } from '../support/temporal';
@@ -24,23 +25,30 @@ const ROWS = 4_000;
 
 describe('examples', () => {
   let database: FreshDatabase;
+  let crm: FreshDatabase;
   let client: Client;
   let worker: WorkerProcess;
   let temporal: Temporal;
 
   beforeAll(async () => {
+    await needPostgresTools();
     database = await freshDatabase(18);
+    crm = await freshDatabase(18);
     client = await database.client();
     await makeSample(client, { payments: ROWS });
     const taskQueue = `examples-${randomUUID()}`;
     const env = { ...process.env, TEMPORAL_ADDRESS: temporalAddress() };
-    worker = startWorkerProcess({ taskQueue, databases: { app: database.url }, temporalAddress: temporalAddress() });
+    worker = startWorkerProcess({
+      taskQueue,
+      databases: { app: database.url, crm: crm.url },
+      temporalAddress: temporalAddress(),
+    });
     temporal = await Temporal.connect({ ...temporalOptions({ env, useDev: false }), uiUrl: null, taskQueue });
   });
   afterAll(async () => {
     await temporal.close();
     await worker.stop();
-    await database.drop();
+    await Promise.all([database.drop(), crm.drop()]);
   });
 
   const one = async (sql: string): Promise<unknown> =>
@@ -48,14 +56,18 @@ describe('examples', () => {
 
   /** Starts a plan and brings it to its end or its hold, opening gates on the way. */
   async function run(file: string): Promise<{ id: string; status: Status }> {
-    const plan = parse(readFileSync(join(FOLDER, file), 'utf8')) as { name: string; kind: 'schema-migration' };
+    const plan = parse(readFileSync(join(FOLDER, file), 'utf8')) as {
+      name: string;
+      kind: 'schema-migration' | 'data-migration';
+      target?: string;
+    };
     const id = `examples/${randomUUID()}`;
     await temporal.start({
-      type: 'schemaMigration',
+      type: plan.kind === 'data-migration' ? 'dataMigration' : 'schemaMigration',
       id,
       argument: plan,
       by: 'test',
-      attributes: { name: plan.name, database: 'app', kind: plan.kind },
+      attributes: { name: plan.name, database: plan.target ?? 'app', kind: plan.kind },
     });
     for (let n = 0; ; n += 1) {
       await client.query('UPDATE customer SET city = city WHERE customer_id = $1', [1 + (n % 100)]);
@@ -118,5 +130,26 @@ describe('examples', () => {
     while ((await temporal.describe(id))?.endedAt === null) await sleep(100);
     expect(await one(type)).toBe('numeric(10,2)');
     expect(await one('SELECT amount FROM payment WHERE payment_id = 7')).toBe('12.34');
+  });
+
+  test('05 takes customers to another database in another shape', async () => {
+    await client
+      .query(
+        `INSERT INTO customer (store_id, first_name, last_name, email, city, updated_at)
+       SELECT store_id, 'Second', 'Self', email, 'Cork', now() + interval '1 day' FROM customer WHERE customer_id = 1`,
+      )
+      .catch(() => undefined);
+    await run('05_customers_to_crm.yaml');
+    const [found] = await crm.query<{ n: number; names: number; rentals: number }>(
+      'SELECT count(*)::int AS n, count(full_name)::int AS names, sum(rentals)::int AS rentals FROM crm.contact',
+    );
+    expect(found?.n).toBe(await one('SELECT count(DISTINCT email)::int FROM customer WHERE active'));
+    expect(found?.names).toBe(found?.n);
+    expect(found?.rentals).toBeGreaterThan(0);
+    expect(
+      await crm.query(
+        `SELECT DISTINCT country FROM crm.contact WHERE country NOT IN ('ES', 'IE', 'BE', 'NL', 'PT', 'DE')`,
+      ),
+    ).toEqual([]);
   });
 });

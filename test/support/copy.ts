@@ -5,6 +5,10 @@ import { copyControlOf } from '../../plan/model/dataMigration';
 import { validateDataMigration } from '../../plan/model/validate';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import type { CopyContext } from '../../postgres/copy/context';
+import { chosenTables } from '../../postgres/copy/tables';
+import { checkMaps } from '../../postgres/map/preflight';
+import { storeMaps } from '../../postgres/map/store';
+import { openCopySession } from '../../postgres/copy/context';
 import { buildRest, copyBatch, makeSchema, openSnapshot } from '../../postgres/copy/run';
 import { withSession } from '../../postgres/session';
 import { install } from '../../postgres/state/install';
@@ -33,10 +37,11 @@ export async function copyPair(
   setup: string,
   plan: Partial<DataMigrationInput> = {},
   versions: readonly [ServerVersion, ServerVersion] = [18, 18],
+  targetSetup = '',
 ): Promise<CopyPair> {
   await needPostgresTools();
   const source = await freshDatabase(versions[0], setup);
-  const to = await freshDatabase(versions[1]);
+  const to = await freshDatabase(versions[1], targetSetup === '' ? undefined : targetSetup);
   const given = validateDataMigration({ name: COPY, source: 'old', target: 'app', ...plan });
   await withSession(target('app', to.url), { purpose: 'test' }, async (session) => {
     await install(session);
@@ -49,6 +54,7 @@ export async function copyPair(
       runId: 'r1',
       appliedBy: null,
     });
+    await storeMaps(session, COPY, given.map);
   });
   const abort = new AbortController();
   const context: CopyContext = {
@@ -74,12 +80,38 @@ export async function copyPair(
   };
 }
 
-/** From snapshot to the last object. */
-export async function copyAll(context: CopyContext): Promise<void> {
+/** From snapshot to the last object. @throws the first table's problem. */
+export async function copyAll(context: CopyContext): Promise<Awaited<ReturnType<typeof buildRest>>> {
   const { pieces } = await openSnapshot(context);
   await makeSchema(context);
-  for (const { from, to } of pieces) await copyBatch(context, from, to);
-  await buildRest(context);
+  for (const { from, to } of pieces) {
+    const { failed } = await copyBatch(context, from, to);
+    for (const { table, code, message } of failed) throw new Error(`${table} ${code}: ${message}`);
+  }
+  return buildRest(context);
+}
+
+/** What preflight says of the map. */
+export async function checkPlan(
+  pair: Pick<CopyPair, 'source' | 'target'>,
+  plan: Partial<DataMigrationInput>,
+): Promise<void> {
+  const given = validateDataMigration({ name: COPY, source: 'old', target: 'app', ...plan });
+  const control = copyControlOf(given);
+  const of = { migration: COPY };
+  const source = await openCopySession(of, target('old', pair.source.url), 'test');
+  const to = await openCopySession(of, target('app', pair.target.url), 'test');
+  try {
+    await checkMaps({
+      source,
+      target: to,
+      control,
+      map: given.map,
+      chosen: await chosenTables(source, control.tables),
+    });
+  } finally {
+    await Promise.all([source.close(), to.close()]);
+  }
 }
 
 /** Every row of every table of the user's, as text, sorted; and the catalogue. */

@@ -109,9 +109,46 @@ test('a table that fails is set aside while the others go on; skip and retry by 
   });
 });
 
+test('a map, bad rows within the limit, an alert, and how it adds up', async () => {
+  const map = { orders: { where: 'id > 100', validate: { note: { sql: 'id % 500 <> 0' } } } };
+  const handle = await start({ tables: { include: ['orders', 'tiny'] }, map, errors: { rate: 0.01 } });
+  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+  const report = await reportOf(handle);
+  expect(report.measured).toMatchObject({ mapped: { read: 30000, filtered: 100, bad: 60, loaded: 29840 } });
+  expect(report.health).toMatchObject([{ name: 'bad rows of public.orders', verdict: 'alert', value: 0.002 }]);
+  expect(report.proof.every(({ equal }) => equal)).toBe(true);
+  expect(
+    await h.database.query(`SELECT level FROM pgshift.migration_log WHERE error_details->>'alert' = 'errors'`),
+  ).toEqual([{ level: 'warning' }]);
+});
+
+test('the limit of bad rows takes it back, and leaves the list', async () => {
+  const handle = await start({ map: { orders: { validate: { note: { sql: 'id <> 77' } } } } });
+  await expect(failure(handle)).resolves.toMatchObject({ type: 'RolledBack', details: { cause: 'ErrorBudgetSpent' } });
+  expect(await userTables()).toEqual([]);
+  expect(await h.database.query(`SELECT key, rule FROM pgshift.quarantine`)).toEqual([
+    { key: { id: '77' }, rule: 'sql' },
+  ]);
+});
+
+test('pause and tune in the middle of a copy: every row once', async () => {
+  const handle = await start({ profile: 'bulk', parallel: { tables: 1 }, gates: { copy: 'manual' } });
+  await until(handle, ({ waitingFor }) => waitingFor?.type === 'gate');
+  await send(handle, 'approve', { by: 'ann' });
+  await send(handle, 'tune', { by: 'ann', parallel: { rangesPerTable: 2 }, throttle: { parallel: 3 } });
+  await send(handle, 'pause', { by: 'ann' });
+  await until(handle, ({ status }) => status === 'paused' || status === 'completed');
+  await send(handle, 'resume', { by: 'ann' }).catch(() => undefined);
+  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+  expect((await contents(h.database)).rows).toEqual((await contents(source)).rows);
+});
+
 test('bad input is refused and leaves nothing', async () => {
   await expect(failure(await start({ transfer: 'incremental' }))).resolves.toMatchObject({ type: 'InvalidPlan' });
-  await expect(failure(await start({ map: {} }))).resolves.toMatchObject({ type: 'NotYet' });
+  await expect(failure(await start({ map: { orders: { where: 'nix' } } }))).resolves.toMatchObject({
+    type: 'NoSuchObject',
+    details: { where: { path: 'map.orders.where' } },
+  });
   await expect(failure(await start({ source: 'app' }))).resolves.toMatchObject({ type: 'SameDatabase' });
   await expect(failure(await start({ source: 'nowhere' }))).resolves.toMatchObject({ type: 'UnknownDatabase' });
   await expect(failure(await start({ tables: { include: ['nix_*'] } }))).resolves.toMatchObject({
