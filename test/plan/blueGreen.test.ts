@@ -108,7 +108,7 @@ describe('kind blue-green', () => {
   });
 
   test('the example has a road from guardrails to decommission, each step with its way back', () => {
-    const file = resolve(__dirname, '../../examples/05_shop_new_server.yaml');
+    const file = resolve(__dirname, '../../examples/06_shop_new_server.yaml');
     const road = roadOf(validateBlueGreen(parse(readFileSync(file, 'utf8'))));
     expect(road.steps.map(({ id }) => id)).toEqual([
       ...[
