@@ -24,7 +24,7 @@ export async function runBackfill(work: Work, run: BackfillRun): Promise<WorkRes
       const table = heap({ table: lane.table, key: run.key });
       return { rows: await session.run(fillSql(run, table, where.text), where.values) };
     },
-    rowsRefused: (range, lane, error) => refusedRows(work, job, { range, lane, error, column: run.column }),
+    rowsRefused: (refusal, lanes) => refusedRows(work, job, { ...refusal, lanes, column: run.column }),
   };
   return runBatches(work, job);
 }

@@ -40,13 +40,13 @@ export interface BatchJob {
   readonly ours?: readonly string[];
   /** As BEGIN takes it. */
   readonly isolation?: string;
-  /** Only reads, so its last range may run past the mark to the very end. */
+  /** Only reads, so its last range may run past the mark to the very end: of its last lane, or rows of the next one count twice. */
   readonly openEnd: boolean;
   /** The whole table is one batch: what has no key and must not see a row twice. */
   readonly whole?: boolean;
   execute(session: Session, range: Range, lane: Lane): Promise<BatchDone>;
-  /** A row refuses what the batch does (SQLSTATE 22, 23): finds out which, and gives the Problem to throw. */
-  rowsRefused?(range: Range, lane: Lane, error: Problem): Promise<Problem>;
+  /** A row refuses what the batch does (SQLSTATE 22, 23): finds out which, in every lane, and gives the Problem to throw. Nobody else works meanwhile. */
+  rowsRefused?(refusal: Refusal, lanes: readonly Lane[]): Promise<Problem>;
 }
 
 interface Loop {
@@ -66,6 +66,19 @@ const TIMEOUT_TARGETS = 20;
 const LEAST_TIMEOUT_MS = 30_000;
 /** A process that freezes inside a batch must not keep rows locked for long. */
 const FROZEN_MS = 10_000;
+
+export interface Refusal {
+  readonly range: Range;
+  readonly lane: Lane;
+  readonly error: Problem;
+}
+
+/** Passed up from a lane to where all of them have stopped. */
+class RowsRefused extends Error {
+  constructor(readonly refusal: Refusal) {
+    super('rows are refused');
+  }
+}
 
 /** Thrown by a batch whose checkpoints mean nothing any more (the table was rewritten): the lanes are made again. */
 export class StartOver extends Error {}
@@ -137,8 +150,11 @@ async function walk(loop: Loop, lanes: readonly Lane[], parallel: number): Promi
     }
   });
   const results = await Promise.allSettled(walkers);
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed) throw failed.reason;
+  const reasons = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+  // Anything else than rows comes first: the search would only run into it again.
+  const [reason] = reasons.sort((a, b) => Number(a instanceof RowsRefused) - Number(b instanceof RowsRefused));
+  if (reason instanceof RowsRefused && loop.job.rowsRefused) throw await loop.job.rowsRefused(reason.refusal, lanes);
+  if (reason !== undefined) throw reason;
 }
 
 async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSignal): Promise<void> {
@@ -177,7 +193,7 @@ async function oneBatch(loop: Loop, session: Session, lane: Lane, bounds: Bounds
   const done = bounds.next === null || same(bounds.high, lane.high);
   const range = job.whole
     ? { low: null, high: null }
-    : { low: lane.position, high: done && job.openEnd ? null : bounds.high };
+    : { low: lane.position, high: done && lane.last && job.openEnd ? null : bounds.high };
   const stop = cancelOnAbort(work, session.pid);
   try {
     await session.run(beginSql(loop));
@@ -260,11 +276,11 @@ async function afterFailure(
   const state = sqlstate(error) ?? '';
   const cancelled = throttle.wasCancelled(session.pid);
   if (/^(22|23|P0)/.test(state) && job.rowsRefused)
-    throw await job.rowsRefused(
-      job.whole ? { low: null, high: null } : { low: lane.position, high: failure.high },
+    throw new RowsRefused({
+      range: job.whole ? { low: null, high: null } : { low: lane.position, high: failure.high },
       lane,
-      error as Problem,
-    );
+      error: error as Problem,
+    });
   if (!isLockProblem(error) && state !== '57014') throw error;
   if (cancelled) size.shorten(work.context.options.throttle?.maxLockWaitMs ?? FALLBACK.batchTargetMs);
   else size.halve();

@@ -3,7 +3,7 @@
  * the error. Goes on behind the failed batch for a while, so that a person sees all of them at once where that is cheap.
  */
 import { Problem } from '../plan/model/errors';
-import type { BatchJob } from './batches';
+import type { BatchJob, Refusal } from './batches';
 import type { Difference } from './differences';
 import { LISTED, writeDifferences } from './differences';
 import { literal } from './ident';
@@ -21,10 +21,8 @@ const AHEAD_ROWS = 5_000;
 /** More line pointers than any block of 32 kB holds. */
 const POINTERS = 4_096;
 
-export interface Refused {
-  readonly range: Range;
-  readonly lane: Lane;
-  readonly error: Problem;
+export interface Refused extends Refusal {
+  readonly lanes: readonly Lane[];
   /** `table.column` for people. */
   readonly column: string;
 }
@@ -46,16 +44,9 @@ export async function refusedRows(work: Work, job: BatchJob, refused: Refused): 
   const found: Difference[] = [];
   const search = { work, job, lane, session, found, column, until: performance.now() + LONGEST_MS };
   await halve(search, refused.range, error);
-  let low = refused.range.high;
-  while (low !== null && !full(search)) {
-    const at = { low, mark: lane.high, rows: AHEAD_ROWS, rowsPerBlock: lane.rowsPerBlock };
-    const next = await nextBound(session, job, at);
-    if (next === null) break;
-    const range = { low, high: next.high };
-    const problem = await fails(search, range);
-    if (problem) await halve(search, range, problem);
-    low = next.high.join('\u0000') === lane.high.join('\u0000') ? null : next.high;
-  }
+  if (refused.range.high !== null) await ahead(search, refused.range.high);
+  for (const other of refused.lanes)
+    if (other !== lane && !other.done) await ahead({ ...search, lane: other }, other.position);
   const table = `${job.table.schema}.${job.table.name}`;
   const list = { migration: work.attempt.migration, step: work.attempt.stepId, table, rule: 'transform' };
   await writeDifferences(session, list, found);
@@ -63,6 +54,21 @@ export async function refusedRows(work: Work, job: BatchJob, refused: Refused): 
   return new Problem('TransformFailed', `${column}: the transform fails on ${count} rows [${sqlstate(error) ?? ''}]`, {
     details: { ...error.details, table, column, rows: found.length, complete: !full(search) },
   });
+}
+
+/** Behind `from`, to the end of the lane. null = from its start. */
+async function ahead(search: Search, from: Bound | null): Promise<void> {
+  const { lane, session, job } = search;
+  for (let low = from; !full(search);) {
+    const at = { low, mark: lane.high, rows: AHEAD_ROWS, rowsPerBlock: lane.rowsPerBlock };
+    const next = await nextBound(session, job, at);
+    if (next === null) return;
+    const range = { low, high: next.high };
+    const problem = await fails(search, range);
+    if (problem) await halve(search, range, problem);
+    if (next.high.join('\u0000') === lane.high.join('\u0000')) return;
+    low = next.high;
+  }
 }
 
 const full = ({ found, until }: Search): boolean => found.length >= LISTED || performance.now() > until;

@@ -51,10 +51,10 @@ export async function runDml(work: Work, run: DmlRun): Promise<WorkResult> {
         await session.run(archiveSql(run, archive, where.text), where.values);
       return { rows: await session.run(dmlSql(run, withRange(run.statement, where)), where.values) };
     },
-    rowsRefused: (range, lane, error) =>
+    rowsRefused: (refusal, lanes) =>
       run.key === null
-        ? Promise.resolve(error)
-        : refusedRows(work, job, { range, lane, error, column: `${run.table.name} (${run.verb})` }),
+        ? Promise.resolve(refusal.error)
+        : refusedRows(work, job, { ...refusal, lanes, column: `${run.table.name} (${run.verb})` }),
   };
   return runBatches(work, job);
 }

@@ -20,6 +20,8 @@ export interface Lane {
   /** Of ctid lanes: when it changes the table was rewritten, and block numbers mean nothing any more. */
   readonly filenode: string | null;
   readonly high: Bound;
+  /** The last stretch of its table: behind it there are only rows that came since. */
+  readonly last: boolean;
   position: Bound | null;
   rows: number;
   scanned: number;
@@ -70,6 +72,7 @@ async function readLanes(work: Work): Promise<Lane[]> {
       WHERE l.migration_name = $1 AND l.step_id = $2 AND l.scope = $3 ORDER BY l.lane`,
     [work.attempt.migration, work.attempt.stepId, work.scope],
   );
+  const lasts = new Map(rows.map(({ oid, lane }) => [oid, lane]));
   return rows.map((row) => {
     if (row.name === null && !row.done) throw new Problem('Drift', `a table of step ${work.attempt.stepId} is gone`);
     return {
@@ -78,6 +81,7 @@ async function readLanes(work: Work): Promise<Lane[]> {
       oid: row.oid,
       filenode: row.filenode,
       high: row.high,
+      last: lasts.get(row.oid) === row.lane,
       position: row.position ?? row.low,
       rows: Number(row.rows),
       scanned: Number(row.scanned),
