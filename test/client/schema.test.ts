@@ -14,7 +14,8 @@ test('docs/plan.schema.json is current (pgshift schema > docs/plan.schema.json, 
 test('it is draft 2020-12 and refuses unknown keys', () => {
   const schema = planJsonSchema() as { $schema: string; oneOf: readonly { additionalProperties?: boolean }[] };
   expect(schema.$schema).toBe('https://json-schema.org/draft/2020-12/schema');
-  expect(schema.oneOf.map((plan) => plan.additionalProperties)).toEqual([false, false, false, false]);
+  expect(schema.oneOf.length).toBeGreaterThan(3);
+  expect(schema.oneOf.every((plan) => plan.additionalProperties === false)).toBe(true);
 });
 
 const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|json)$/.test(name));

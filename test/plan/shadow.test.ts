@@ -5,11 +5,12 @@ import { catalogDiffLines } from '../../postgres/catalog/report';
 import { describeVersions, freshDatabase } from '../support/database';
 import { diffCatalog, loadPlanner, planShadow, rowsOf, runOne, SAME, snapshot, undo } from '../support/shadowRun';
 import { SCENARIOS } from '../support/shadowScenarios';
+import { drawn } from '../support/whole';
 
 describeVersions('type change by a shadow', (version) => {
   beforeAll(loadPlanner);
 
-  describe.each(SCENARIOS)('$name', (scenario) => {
+  describe.each(version === 18 ? SCENARIOS : drawn(SCENARIOS))('$name', (scenario) => {
     const rows = (client: Client): Promise<string[]> =>
       rowsOf(client, scenario.table, scenario.columns, scenario.order);
     const two = () => Promise.all([freshDatabase(version, scenario.setup), freshDatabase(version, scenario.setup)]);

@@ -8,6 +8,7 @@ import { install } from '../../postgres/state/install';
 import { target } from '../../postgres/types';
 import type { FreshDatabase, ServerVersion } from './database';
 import { freshDatabase, hasVersion } from './database';
+import { drawn } from './whole';
 
 export const SWITCH = 'bg1';
 
@@ -18,7 +19,7 @@ export function describePairs(title: string, body: (from: ServerVersion, to: Ser
     [15, 18],
     [18, 15],
   ] as const;
-  for (const [from, to] of pairs)
+  for (const [from, to] of drawn(pairs))
     (hasVersion(from) && hasVersion(to) ? describe : describe.skip)(`${title} (${from} to ${to})`, () =>
       body(from, to),
     );

@@ -1,0 +1,15 @@
+/**
+ * `npm test` draws where the same thing is asked of many servers; `.ci/run` sets PGSHIFT_TEST_WHOLE=1 and leaves nothing out. What is drawn is a
+ * third, by a seed of the day, so that all files of a run agree and a week has seen everything.
+ */
+export const WHOLE = process.env.PGSHIFT_TEST_WHOLE === '1';
+
+const DAY_MS = 86_400_000;
+const THIRDS = 3;
+const today = Math.floor(Date.now() / DAY_MS);
+
+/** Of a list: everything, or today's third (at least one). */
+export const drawn = <T>(items: readonly T[]): readonly T[] => {
+  const third = items.filter((_, index) => index % THIRDS === today % THIRDS);
+  return WHOLE ? items : third.length > 0 ? third : items.slice(0, 1);
+};
