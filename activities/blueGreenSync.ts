@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { switchLimits } from '../plan/model/blueGreen';
 import { Problem } from '../plan/model/errors';
 import type { Live } from '../plan/model/state';
+import { NO_ROWS } from '../plan/model/status';
 import { currentEpoch, endEpochs, isHeld, openEpoch } from '../postgres/copy/epoch';
 import { openCopySession, readAt } from '../postgres/copy/context';
 import { chosenTables, piecesOf, writeTables } from '../postgres/copy/tables';
@@ -109,15 +110,7 @@ export const subscribe = (args: PairArgs, tools: Tools): Promise<CaughtUp> =>
 const liveOf = (step: string, attempt: number, lag: { bytes: number | null; ms: number | null }): Live => ({
   step,
   attempt,
-  rowsDone: 0,
-  rowsTotal: 0,
-  estimated: true,
-  bytesDone: 0,
-  bytesTotal: 0,
-  rowsPerSecond: 0,
-  etaSeconds: null,
-  batchRows: 0,
-  throttledBy: null,
+  ...NO_ROWS,
   lagBytes: lag.bytes,
   lagMs: lag.ms,
   waitingFor: null,

@@ -2,7 +2,7 @@
  * What the engine needs to know to run a step, and what it answers. Shared by every file of postgres/ and by the activities that call
  * them. Knows no Temporal: cancellation is an AbortSignal, a heartbeat is a callback.
  */
-import type { LockHeld, Proof } from '../plan/model/status';
+import type { LockHeld, Proof, RowProgress } from '../plan/model/status';
 import type { Step } from '../plan/model/steps';
 
 /** A database by its connection's name. `url` is a secret: make it with `target()`, which hides it from logs and JSON. */
@@ -48,21 +48,18 @@ export interface StepOptions {
 }
 
 /** Called as often as the engine likes; the caller turns it into heartbeats. Small: never a row's value. */
-export interface StepProgress {
-  readonly rowsDone: number;
-  readonly rowsTotal: number;
-  readonly estimated: boolean;
-  readonly bytesDone: number;
-  readonly bytesTotal: number;
-  readonly rowsPerSecond: number;
-  readonly etaSeconds: number | null;
-  readonly batchRows: number;
-  readonly throttledBy: string | null;
+export interface StepProgress extends RowProgress {
   readonly lagBytes: number | null;
   readonly lagMs: number | null;
   /** What it waits for just now, for people: "lock on public.payment held by pid 4711 (idle in transaction, 12 s)". */
   readonly waitingFor: string | null;
 }
+
+export type Log = (
+  level: 'debug' | 'info' | 'warn' | 'error',
+  message: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void;
 
 export interface StepContext {
   readonly target: Target;
@@ -75,11 +72,7 @@ export interface StepContext {
   /** Aborted on cancel, pause and tune: the engine ends its current batch (or cancels its statement) and throws AbortError. */
   readonly signal: AbortSignal;
   readonly progress: (progress: StepProgress) => void;
-  readonly log: (
-    level: 'debug' | 'info' | 'warn' | 'error',
-    message: string,
-    fields?: Readonly<Record<string, unknown>>,
-  ) => void;
+  readonly log: Log;
 }
 
 export interface StepOutcome {

@@ -1,5 +1,6 @@
 /** What every kind of step gets to work with, and what it gives back. Internal to postgres/: the facade is engine.ts. */
 import type { LockHeld, Proof } from '../plan/model/status';
+import { NO_ROWS } from '../plan/model/status';
 import type { Attempt } from './fence';
 import type { Session } from './session';
 import type { StepContext, StepProgress } from './types';
@@ -32,15 +33,7 @@ export interface WorkResult {
 export const NOTHING: WorkResult = { rows: 0, batches: 0, locks: [], proofs: [], throttledMs: {}, recorded: false };
 
 const QUIET: StepProgress = {
-  rowsDone: 0,
-  rowsTotal: 0,
-  estimated: true,
-  bytesDone: 0,
-  bytesTotal: 0,
-  rowsPerSecond: 0,
-  etaSeconds: null,
-  batchRows: 0,
-  throttledBy: null,
+  ...NO_ROWS,
   lagBytes: null,
   lagMs: null,
   waitingFor: null,

@@ -4,6 +4,7 @@
  */
 import { ERRORS } from '../plan/model/errors';
 import type { Cause, StepFact } from '../plan/model/state';
+import type { RunStatus } from '../plan/model/status';
 import { failed } from './failure';
 import { askHelp, askPeople } from './gates';
 import { openToAll } from './gateRules';
@@ -148,16 +149,21 @@ export async function goBack(run: Run, cause: Cause): Promise<boolean> {
   // From the first swap on clients may have written what only the new shape holds.
   const swapped = s.contractedAt !== null || begun.some((step) => step.phase === 'contract');
   if (!gone && (!swapped || (await mayGoBack(run))) && (await takeBack(run, cause))) return true;
-  s.cause = null;
   s.lastError = null;
+  stay(run, before);
+  return false;
+}
+
+/** It stays after all. What asked for the way back is answered: a gate that was rejected may be decided anew. */
+export function stay(run: Run, before: RunStatus): void {
+  const s = run.state;
+  s.cause = null;
   s.step = null;
-  // What asked for the way back is answered: a gate that was rejected may be decided anew.
   const gates = Object.fromEntries(Object.entries(s.inbox.gates).filter(([, gate]) => gate.verdict !== 'rejected'));
   s.inbox = { ...s.inbox, rollback: null, gates };
   run.tripped = null;
   run.settled = false;
   run.show(before === 'rolling_back' ? 'running' : before);
-  return false;
 }
 
 export const cancelCause = (): Cause => ({

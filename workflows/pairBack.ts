@@ -4,7 +4,7 @@
  */
 import { ERRORS } from '../plan/model/errors';
 import type { Cause } from '../plan/model/state';
-import { insist } from './back';
+import { insist, stay } from './back';
 import { Back } from './failure';
 import { askHelp, askPeople } from './gates';
 import { manualGate } from './gateRules';
@@ -57,20 +57,6 @@ async function switchBack(run: Run): Promise<boolean> {
   return true;
 }
 
-/** It stays after all: what asked for the way back is answered. */
-function stay(run: Run, before: Run['state']['status']): false {
-  const s = run.state;
-  s.cause = null;
-  s.step = null;
-  s.phase = 'hold';
-  const gates = Object.fromEntries(Object.entries(s.inbox.gates).filter(([, gate]) => gate.verdict !== 'rejected'));
-  s.inbox = { ...s.inbox, rollback: null, gates };
-  run.tripped = null;
-  run.settled = false;
-  run.show(before === 'rolling_back' ? 'running' : before);
-  return false;
-}
-
 export async function goBackPair(run: Run, cause: Cause): Promise<boolean> {
   const s = run.state;
   const pair = pairState(run);
@@ -91,9 +77,9 @@ export async function goBackPair(run: Run, cause: Cause): Promise<boolean> {
   if (pair.writable !== 'blue') {
     run.show('rolling_back');
     if (!(await mayGoBack(run)) || !(await switchBack(run))) {
-      const stays = stay(run, before);
       s.phase = phase;
-      return stays;
+      stay(run, before);
+      return false;
     }
   }
   s.phase = 'decommission_green';

@@ -8,7 +8,16 @@ import { emptyInbox } from './inbox';
 import type { SchemaMigrationPlan } from './plan';
 import type { CopyControl } from './dataMigration';
 import type { PairState } from './pairState';
-import type { CatalogDiff, LastError, Proof, RunStatus, StepReport, TableProgress, WaitingFor } from './status';
+import type {
+  CatalogDiff,
+  LastError,
+  Proof,
+  RowProgress,
+  RunStatus,
+  StepReport,
+  TableProgress,
+  WaitingFor,
+} from './status';
 import type { Dependent, Finding, Phase, Risk, RunPhase, Step, Work } from './steps';
 
 /** The plan without what only the planner reads: small, and without SQL. */
@@ -87,18 +96,9 @@ export interface Cause {
 }
 
 /** Live numbers of the running activity. */
-export interface Live {
+export interface Live extends RowProgress {
   readonly step: string;
   readonly attempt: number;
-  readonly rowsDone: number;
-  readonly rowsTotal: number;
-  readonly estimated: boolean;
-  readonly bytesDone: number;
-  readonly bytesTotal: number;
-  readonly rowsPerSecond: number;
-  readonly etaSeconds: number | null;
-  readonly batchRows: number;
-  readonly throttledBy: string | null;
   readonly lagBytes: number | null;
   readonly lagMs: number | null;
   readonly waitingFor: string | null;

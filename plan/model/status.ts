@@ -77,8 +77,8 @@ export interface Status {
   }[];
 }
 
-export interface TableProgress {
-  readonly table: string;
+/** How far work over rows is; an estimate is the planner's. */
+export interface RowProgress {
   readonly rowsDone: number;
   readonly rowsTotal: number;
   readonly estimated: boolean;
@@ -88,6 +88,23 @@ export interface TableProgress {
   readonly etaSeconds: number | null;
   readonly batchRows: number;
   readonly throttledBy: string | null;
+}
+
+/** As far as work that has said nothing yet. */
+export const NO_ROWS: RowProgress = {
+  rowsDone: 0,
+  rowsTotal: 0,
+  estimated: true,
+  bytesDone: 0,
+  bytesTotal: 0,
+  rowsPerSecond: 0,
+  etaSeconds: null,
+  batchRows: 0,
+  throttledBy: null,
+};
+
+export interface TableProgress extends RowProgress {
+  readonly table: string;
   readonly state: 'waiting' | 'running' | 'done' | 'quarantined';
 }
 

@@ -14,13 +14,16 @@ export type ValidationPhase = (typeof VALIDATION_PHASES)[number];
 /** The running phase's last word. */
 export interface ValidationLive {
   readonly phase: string;
+  /** The table that was looked at last. */
   readonly table: string;
   readonly tablesDone: number;
   readonly tables: number;
+  /** Rows of the source; the total is the planner's estimate. */
   readonly rowsDone: number;
   readonly rowsTotal: number;
   readonly rowsPerSecond: number;
   readonly etaSeconds: number | null;
+  /** Rows that differed at first sight. */
   readonly candidates: number;
 }
 

@@ -2,6 +2,7 @@
 import type { PairState } from './pairState';
 import { lastSwitch } from './pairState';
 import type { CopyState, PlanFacts, RunState, StepFact } from './state';
+import { NO_ROWS } from './status';
 import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
 import type { RunPhase } from './steps';
 import { phasesOf } from './steps';
@@ -147,15 +148,7 @@ function copyProgressOf(s: RunState, copy: CopyState): Progress {
   const part = behind ? 1 : total > 0 ? Math.min(1, (s.live?.bytesDone ?? 0) / total) : 0;
   const aside = copy.quarantined.map(({ table }): TableProgress => ({
     table,
-    rowsDone: 0,
-    rowsTotal: 0,
-    estimated: true,
-    bytesDone: 0,
-    bytesTotal: 0,
-    rowsPerSecond: 0,
-    etaSeconds: null,
-    batchRows: 0,
-    throttledBy: null,
+    ...NO_ROWS,
     state: 'quarantined',
   }));
   const shown = s.live?.tables ?? [];

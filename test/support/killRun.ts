@@ -91,12 +91,13 @@ export interface StartOptions {
   readonly servers?: OwnServers;
 }
 
-/** Waits until a worker stands frozen at a point. Throws when the run was over before. */
-async function frozen(mark: string, over: () => string | null): Promise<void> {
-  while (!existsSync(mark)) {
-    const why = over();
-    if (why !== null) throw new Error(why);
-    await sleep(20);
+const STANDS_MS = 120_000;
+
+/** Waits until a worker stands frozen at a point. Throws when it never will: `why` says so, or it is not there after two minutes. */
+async function frozen(mark: string, why: () => string | null): Promise<void> {
+  for (const until = Date.now() + STANDS_MS; !existsSync(mark); await sleep(20)) {
+    const reason = why() ?? (Date.now() > until ? `not there after ${STANDS_MS} ms` : null);
+    if (reason !== null) throw new Error(reason);
   }
 }
 
@@ -151,13 +152,18 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
         const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
         const at = deaths.map(({ at: point, victim }) => (victim === 'worker' ? point : `${point}!stop`)).join(',');
         const worker = run.worker(at === '' ? undefined : at, { PGSHIFT_CRASH_MARK: mark });
+        let ended: string | null = null;
+        void worker.exited.then(({ signal, code }) => (ended = `${signal ?? code}`));
         for (const [index, { at: point, victim }] of deaths.entries()) {
           if (victim === 'worker') continue;
           await frozen(`${mark}${index === 0 ? '' : `.${index}`}`, () =>
-            over
-              ? `the run ended (${how}) before ${victim} could die at ${point}:\n${worker.log().slice(-3000)}`
-              : null,
-          );
+            over ? `the run ended (${how})` : ended !== null ? `the worker ended by itself (${ended})` : null,
+          ).catch(async (error: unknown) => {
+            const status = await run.status().catch(String);
+            throw new Error(
+              `${victim} could not die at ${point}: ${String(error)}\n${JSON.stringify(status)}\n${worker.log().slice(-4000)}`,
+            );
+          });
           await options.servers?.kill(victim);
           await options.servers?.start(victim);
           worker.signal('SIGCONT');
