@@ -2,7 +2,8 @@
  * CREATE and DROP INDEX CONCURRENTLY, and statements that refuse transactions. Keeps true: two attempts never build at once (the step's
  * lock), an invalid index never stays, a valid one is believed only when its definition is the expected one. These statements wait without
  * a lock_timeout: their mode, SHARE UPDATE EXCLUSIVE, stops neither readers nor writers, in the queue or out of it; the observer counts
- * the waiting against the lock budget and cancels.
+ * the waiting against the lock budget and cancels. Two of them on one table are a deadlock: the second waits for the table's lock with a
+ * snapshot, and the first waits for that snapshot to end. So ours queue for each table outside of Postgres' lock queue.
  */
 import { Problem } from '../plan/model/errors';
 import type { AutocommitRun, CreateIndexRun, DropIndexRun, RelationName } from '../plan/model/steps';
@@ -15,6 +16,7 @@ import { expectedDefinition, findIndex, findReindexLeftovers, normalised } from 
 import { climb } from './ladder';
 import { writeLocks } from './locks';
 import { observed } from './observe';
+import type { Session } from './session';
 import { sqlstate } from './toProblem';
 import type { Work, WorkResult } from './work';
 import { checkSignal, NOTHING } from './work';
@@ -25,14 +27,35 @@ const CLEANUP_MS = 5_000;
 export async function runCreateIndex(work: Work, run: CreateIndexRun): Promise<WorkResult> {
   const target = { relation: run.table, mode: 'SHARE UPDATE EXCLUSIVE' as const };
   return climb(work, [target], () =>
-    underStepLock(work.session, work.attempt, work.context.signal, async () => {
-      const found = await findIndex(work.session, run.index);
-      if (found && (await isOurs(work, run, found))) return NOTHING;
-      await dropLeftovers(work, run.index, found);
-      crashPoint('index.before', work.context.step.id);
-      return build(work, run);
-    }),
+    underStepLock(work.session, work.attempt, work.context.signal, () =>
+      aloneOn(work.session, run.table, async () => {
+        const found = await findIndex(work.session, run.index);
+        if (found && (await isOurs(work, run, found))) return NOTHING;
+        await dropLeftovers(work, run.index, found);
+        crashPoint('index.before', work.context.step.id);
+        return build(work, run);
+      }),
+    ),
   );
+}
+
+const TABLE_KEY = `pg_catalog.hashtextextended('pgshift/concurrently/' || pg_catalog.to_regclass($1)::oid, 0)`;
+
+/** Tried, never waited for: a waiting session has a snapshot. Throws LockTimeout, so that the ladder tries again. */
+async function aloneOn<T>(session: Session, table: RelationName, once: () => Promise<T>): Promise<T> {
+  const name = [relation(table)];
+  const row = await session.one<{ got: boolean | null }>(
+    `SELECT pg_catalog.pg_try_advisory_lock(${TABLE_KEY}) AS got`,
+    name,
+  );
+  if (row?.got === false)
+    throw new Problem('LockTimeout', `${session.name}: another run works on an index of ${relation(table)}`);
+  try {
+    return await once();
+  } finally {
+    if (row?.got && !session.lost)
+      await session.run(`SELECT pg_catalog.pg_advisory_unlock(${TABLE_KEY})`, name).catch(() => undefined);
+  }
 }
 
 /** True = the index is there, whole and as asked; false = something invalid to drop. */
@@ -97,19 +120,22 @@ const duplicatesOf = (work: Work, run: CreateIndexRun, left: FoundIndex): Promis
 export async function runDropIndex(work: Work, run: DropIndexRun): Promise<WorkResult> {
   const first = await findIndex(work.observer, run.index);
   const targets = first ? [{ relation: first.table, mode: 'SHARE UPDATE EXCLUSIVE' as const }] : [];
+  const drop = async (): Promise<WorkResult> => {
+    const found = await findIndex(work.session, run.index);
+    const names = [...(found ? [run.index] : []), ...(await leftoverNames(work, run.index))];
+    let locks: WorkResult['locks'] = [];
+    crashPoint('index.before', work.context.step.id);
+    for (const name of names) {
+      const statement = `DROP INDEX CONCURRENTLY IF EXISTS ${relation(name)}`;
+      locks = [...locks, ...(await observed(work, () => work.session.run(statement))).locks];
+    }
+    await writeLocks(work.session, work, locks);
+    return { ...NOTHING, locks };
+  };
   return climb(work, targets, () =>
-    underStepLock(work.session, work.attempt, work.context.signal, async () => {
-      const found = await findIndex(work.session, run.index);
-      const names = [...(found ? [run.index] : []), ...(await leftoverNames(work, run.index))];
-      let locks: WorkResult['locks'] = [];
-      crashPoint('index.before', work.context.step.id);
-      for (const name of names) {
-        const statement = `DROP INDEX CONCURRENTLY IF EXISTS ${relation(name)}`;
-        locks = [...locks, ...(await observed(work, () => work.session.run(statement))).locks];
-      }
-      await writeLocks(work.session, work, locks);
-      return { ...NOTHING, locks };
-    }),
+    underStepLock(work.session, work.attempt, work.context.signal, () =>
+      first ? aloneOn(work.session, first.table, drop) : drop(),
+    ),
   );
 }
 

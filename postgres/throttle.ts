@@ -1,7 +1,8 @@
 /**
  * Slows batch work down by itself. One loop reads the brakes every `everyMs` on sessions of its own; batches ask `admit` before they
  * begin. A faster look watches for clients that wait behind a batch and cancels it: a batch is small and is done again, a client is not.
- * Keeps true: a brake that cannot be read, or was read too long ago, stops the work, and what stops it is always told.
+ * Keeps true: a brake that cannot be read, or was read too long ago, stops the work, and what stops it is always told; a broken connection
+ * ends the attempt, because only the next one has a new one.
  */
 import { waitersBehind } from './blockers';
 import type { Brake, BrakeMemory, BrakeSources, Readings } from './brakes';
@@ -20,7 +21,7 @@ const FIRST_RATE_MS = 200;
 const REACH_MS = 2_000;
 
 export interface Throttle {
-  /** Waits while a brake is on. Throws AbortError. */
+  /** Waits while a brake is on. Throws AbortError, and what broke the connection. */
   admit(): Promise<void>;
   /** Watches for clients behind `pid` while `batch` runs; true = it was cancelled for them. */
   guard<T>(pid: number, batch: () => Promise<T>): Promise<T>;
@@ -103,12 +104,15 @@ class Reading implements Throttle {
 
   async read(): Promise<void> {
     try {
+      // A brake that is read elsewhere (Prometheus) would not notice that our own connection is gone.
+      await this.sources.observer.run('SELECT 1');
       const replicas = await Promise.all(this.work.context.target.replicas.map((replica) => this.#reach(replica)));
       const { brake, readings } = await readBrakes({ ...this.sources, replicas }, this.#memory);
       this.#brake = brake;
       this.#readings = readings;
       this.#readAt = performance.now();
-    } catch {
+    } catch (error) {
+      if (this.sources.observer.lost) throw error;
       // Left as it was; staleness turns it into a reason by itself.
     }
   }
@@ -191,7 +195,7 @@ class Reading implements Throttle {
   async close(): Promise<void> {
     this.#running.clear();
     await this.#looker;
-    await this.#reading;
+    await this.#reading?.catch(() => undefined);
     await Promise.all([...this.#replicas.values()].map((session) => session.close()));
   }
 }

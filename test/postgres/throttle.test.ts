@@ -68,6 +68,23 @@ describeVersions('the throttle', (version) => {
     expect(await ended).toBe('AbortError');
   });
 
+  test('ends the attempt when its own connection is gone: the next attempt has a new one', async () => {
+    const throttle = { ...NO_BRAKES, appP95: { ms: 100 }, everyMs: 50 };
+    const at = running(db, stepOf(fill), { throttle, appP95: async () => null });
+    const ended = codeOf(runStep(at.context));
+    await until(async () =>
+      at.progress.some(({ throttledBy }) => throttledBy?.startsWith('the application latency') === true),
+    );
+    // As a server that restarts does it to all of them.
+    const gone = await db.query(
+      `SELECT pg_terminate_backend(pid) AS gone FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'pgshift/%' AND pid <> pg_backend_pid()`,
+    );
+    expect(gone.length).toBeGreaterThan(1);
+    expect(['ServerRestarting', 'Unreachable']).toContain(await ended);
+    expect(await doStep(db, stepOf(fill), {})).toMatchObject({ rows: 5_000 });
+  });
+
   test('asks the application’s latency where it is told to; not known stops', async () => {
     let p95: number | null = null;
     const throttle = { ...NO_BRAKES, appP95: { ms: 100 }, everyMs: 50 };
