@@ -174,7 +174,7 @@ export async function withContext<T>(
       return session;
     },
   };
-  const throttle = await startThrottle(slowed, []);
+  const throttle = await startThrottle(slowed, [], false);
   try {
     return await work({
       source: resolveTarget(config, args.copy.source),

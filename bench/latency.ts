@@ -141,7 +141,10 @@ export async function latency(
   const alone: Taken[] = [];
   const changed: Taken[] = [];
   for (let pair = 1; pair <= size.pairs; pair += 1) {
+    // Both begin alike: what the round before has left to write is none of theirs.
+    await bench.client.query('CHECKPOINT');
     const a = await during(bench, rate, () => sleep(size.baselineSeconds * 1000));
+    await bench.client.query('CHECKPOINT');
     let made: Awaited<ReturnType<typeof migrate>> | undefined;
     const b = await during(bench, rate, async () => {
       made = await migrate(bench, {

@@ -19,6 +19,7 @@ export class BatchSize {
   #msPerRow: number | null = null;
   /** Set when clients had to wait behind us: from then on batches stay this short. */
   #targetMs: number;
+  #withinMs = Infinity;
 
   constructor(private readonly limits: BatchLimits) {
     this.#rows = this.#clamp(START_ROWS);
@@ -33,14 +34,30 @@ export class BatchSize {
     return this.rows <= this.limits.min;
   }
 
+  /** For now a batch may last no longer than this, ms; null = as it was. */
+  within(ms: number | null): void {
+    this.#withinMs = ms ?? Infinity;
+    if (ms !== null && this.#msPerRow !== null)
+      this.#rows = this.#clamp(Math.min(this.#rows, this.#wanted(this.#msPerRow)));
+  }
+
   /** A batch over `rows` rows took `ms`. */
   took(rows: number, ms: number): void {
     if (rows <= 0) return;
     const seen = ms / rows;
     this.#msPerRow = this.#msPerRow === null ? seen : SMOOTHING * seen + (1 - SMOOTHING) * this.#msPerRow;
-    const wanted = (AIM * this.#targetMs) / this.#msPerRow;
-    const growth = ms < this.#targetMs / 4 ? 2 : MAX_GROWTH;
-    this.#rows = this.#clamp(Math.min(Math.max(wanted, this.#rows * MAX_SHRINK), this.#rows * growth));
+    const growth = ms < this.#target / 4 ? 2 : MAX_GROWTH;
+    this.#rows = this.#clamp(
+      Math.min(Math.max(this.#wanted(this.#msPerRow), this.#rows * MAX_SHRINK), this.#rows * growth),
+    );
+  }
+
+  get #target(): number {
+    return Math.min(this.#targetMs, this.#withinMs);
+  }
+
+  #wanted(msPerRow: number): number {
+    return (AIM * this.#target) / msPerRow;
   }
 
   /** A batch timed out or lost a deadlock: half of it, and grow again from there. */

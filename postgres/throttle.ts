@@ -7,6 +7,7 @@
 import { waitersBehind } from './blockers';
 import type { Brake, BrakeMemory, BrakeSources, Readings } from './brakes';
 import { readBrakes } from './brakes';
+import { Courtesy } from './courtesy';
 import { pause } from './ladder';
 import type { Session } from './session';
 import { openSession } from './session';
@@ -25,6 +26,10 @@ export interface Throttle {
   admit(): Promise<void>;
   /** Watches for clients behind `pid` while `batch` runs; true = it was cancelled for them. */
   guard<T>(pid: number, batch: () => Promise<T>): Promise<T>;
+  /** After a batch that wrote: leaves the server to the others for a while. Throws AbortError. */
+  rest(tookMs: number): Promise<void>;
+  /** The longest that a batch may last just now, ms; null = as the plan says. */
+  readonly longestMs: number | null;
   /** Was the last batch of `pid` cancelled because clients waited behind it? Asking clears it. */
   wasCancelled(pid: number): boolean;
   readonly reason: string | null;
@@ -39,6 +44,8 @@ const NO_READINGS: Readings = { lagBytes: null, lagMs: null };
 const freely: Throttle = {
   admit: async () => undefined,
   guard: (_pid, batch) => batch(),
+  rest: async () => undefined,
+  longestMs: null,
   wasCancelled: () => false,
   reason: null,
   readings: NO_READINGS,
@@ -55,13 +62,13 @@ export interface Slowed {
 }
 
 /** Starts to read the brakes; the first reading is complete when this returns. */
-export async function startThrottle(work: Slowed, tables: readonly RelationName[]): Promise<Throttle> {
+export async function startThrottle(work: Slowed, tables: readonly RelationName[], writes: boolean): Promise<Throttle> {
   const { throttle: limits, appP95 } = work.context.options;
   if (limits === null) return freely;
   const watcher = await work.open('throttle');
   const throttle = new Reading(work, limits, { observer: watcher, tables, limits, appP95 });
   await throttle.read();
-  if (limits.maxWalBytesPerSecond !== null) {
+  if (writes || limits.maxWalBytesPerSecond !== null) {
     // A rate needs two looks: without the second the first batches would run unbraked.
     await pause(Math.min(limits.everyMs, FIRST_RATE_MS), work.context.signal);
     await throttle.read();
@@ -81,6 +88,7 @@ class Reading implements Throttle {
   #looker: Promise<void> | null = null;
   #cancelling: Promise<unknown> = Promise.resolve();
   #reading: Promise<void> | null = null;
+  readonly #courtesy = new Courtesy();
 
   constructor(
     private readonly work: Slowed,
@@ -91,7 +99,11 @@ class Reading implements Throttle {
   }
 
   get reason(): string | null {
-    return this.#brake?.reason ?? null;
+    return this.#brake?.reason ?? this.#courtesy.reason;
+  }
+
+  get longestMs(): number | null {
+    return this.#courtesy.longestMs;
   }
 
   get readings(): Readings {
@@ -104,8 +116,8 @@ class Reading implements Throttle {
 
   async read(): Promise<void> {
     try {
-      // A brake that is read elsewhere (Prometheus) would not notice that our own connection is gone.
-      await this.sources.observer.run('SELECT 1');
+      // Also notices that our own connection is gone, which a brake that is read elsewhere (Prometheus) would not.
+      await this.#courtesy.look(this.sources.observer);
       const replicas = await Promise.all(this.work.context.target.replicas.map((replica) => this.#reach(replica)));
       const { brake, readings } = await readBrakes({ ...this.sources, replicas }, this.#memory);
       this.#brake = brake;
@@ -151,6 +163,14 @@ class Reading implements Throttle {
         this.#throttled[brake.name] = (this.#throttled[brake.name] ?? 0) + performance.now() - since;
       }
     }
+  }
+
+  async rest(tookMs: number): Promise<void> {
+    this.#courtesy.wrote();
+    const ms = this.#courtesy.restMs(tookMs);
+    if (ms <= 0) return;
+    await pause(ms, this.work.context.signal);
+    this.#throttled['writers'] = (this.#throttled['writers'] ?? 0) + ms;
   }
 
   async guard<T>(pid: number, batch: () => Promise<T>): Promise<T> {
