@@ -8,9 +8,9 @@ import type { Session } from './session';
 
 /** Transactions a second that write, of everybody else on the server. Housekeeping stays under it. */
 const FEW = 10;
-const SHORT_MS = Number(process.env.PGSHIFT_X_SHORT ?? 25);
+const SHORT_MS = 25;
 /** Rests as many times as long as the batch took. */
-const RESTS = Number(process.env.PGSHIFT_X_RESTS ?? 4);
+const RESTS = 4;
 const LONGEST_REST_MS = 2_000;
 /** Less tells nothing about a rate. */
 const LEAST_LOOK_MS = 100;
