@@ -174,7 +174,7 @@ export async function withContext<T>(
       return session;
     },
   };
-  const throttle = await startThrottle(slowed, [], false);
+  const throttle = await startThrottle(slowed, []);
   try {
     return await work({
       source: resolveTarget(config, args.copy.source),

@@ -156,7 +156,7 @@ export async function latency(
         name: `bench_latency_${pair}`,
         sql: `ALTER TABLE pgbench_accounts ALTER COLUMN abalance TYPE bigint;
               CREATE INDEX bench_latency_idx ON pgbench_accounts (abalance) WHERE abalance > 1000000;`,
-        lookMs: 250,
+        lookMs: 2_000,
       });
     });
     if (made) await settle(bench, made.id, 'rollback');

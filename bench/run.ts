@@ -24,7 +24,7 @@ import type { Bench } from './stack';
 const FULL = {
   backfillRows: 2_000_000,
   rounds: 3,
-  scale: 20,
+  scale: 10,
   pairs: 5,
   baselineSeconds: 60,
   locks: 20,

@@ -55,7 +55,7 @@ export interface Migration {
   readonly name: string;
   readonly sql: string;
   readonly keys?: Readonly<Record<string, unknown>>;
-  /** How often to look in the first 5 s, when every look counts; each costs the worker a workflow task. Default 25. */
+  /** How often to look, each of which costs the worker a workflow task. Default: 25 for 5 s, then 250. */
   readonly lookMs?: number;
   /** Called while it runs, about four times a second. */
   readonly onLook?: () => void;
@@ -69,10 +69,7 @@ export interface Migrated {
 }
 
 /** Runs a migration to its hold or end. Throws what it failed with. */
-export async function migrate(
-  bench: Bench,
-  { name, sql, keys = {}, lookMs = 25, onLook }: Migration,
-): Promise<Migrated> {
+export async function migrate(bench: Bench, { name, sql, keys = {}, lookMs, onLook }: Migration): Promise<Migrated> {
   const { temporal } = bench;
   const id = `migration/app/${name}`;
   const began = performance.now();
@@ -90,7 +87,7 @@ export async function migrate(
     if (seen?.execution === 'FAILED') throw (await temporal.failure(id)) ?? new Problem('Bug', `${name} failed`);
     if (report.status === 'holding' || report.status === 'completed')
       return { id, report, seconds: (performance.now() - began) / 1000 };
-    await sleep(performance.now() - began < 5_000 ? lookMs : 250);
+    await sleep(lookMs ?? (performance.now() - began < 5_000 ? 25 : 250));
   }
 }
 

@@ -14,12 +14,20 @@ export interface BatchLimits {
   readonly max: number;
 }
 
+/** What a batch may not exceed for a while. */
+export interface Short {
+  readonly ms: number;
+  readonly rows: number;
+}
+
+const NO_LIMIT: Short = { ms: Infinity, rows: Infinity };
+
 export class BatchSize {
   #rows: number;
   #msPerRow: number | null = null;
   /** Set when clients had to wait behind us: from then on batches stay this short. */
   #targetMs: number;
-  #withinMs = Infinity;
+  #short: Short = NO_LIMIT;
 
   constructor(private readonly limits: BatchLimits) {
     this.#rows = this.#clamp(START_ROWS);
@@ -34,11 +42,12 @@ export class BatchSize {
     return this.rows <= this.limits.min;
   }
 
-  /** For now a batch may last no longer than this, ms; null = as it was. */
-  within(ms: number | null): void {
-    this.#withinMs = ms ?? Infinity;
-    if (ms !== null && this.#msPerRow !== null)
-      this.#rows = this.#clamp(Math.min(this.#rows, this.#wanted(this.#msPerRow)));
+  /** For now a batch may be no longer than this; null = as it was. */
+  within(short: Short | null): void {
+    this.#short = short ?? NO_LIMIT;
+    if (short === null) return;
+    if (this.#msPerRow !== null) this.#rows = this.#clamp(Math.min(this.#rows, this.#wanted(this.#msPerRow)));
+    this.#rows = this.#clamp(this.#rows);
   }
 
   /** A batch over `rows` rows took `ms`. */
@@ -53,7 +62,7 @@ export class BatchSize {
   }
 
   get #target(): number {
-    return Math.min(this.#targetMs, this.#withinMs);
+    return Math.min(this.#targetMs, this.#short.ms);
   }
 
   #wanted(msPerRow: number): number {
@@ -73,6 +82,6 @@ export class BatchSize {
   }
 
   #clamp(rows: number): number {
-    return Math.max(this.limits.min, Math.min(this.limits.max, rows));
+    return Math.max(this.limits.min, Math.min(this.limits.max, this.#short.rows, rows));
   }
 }

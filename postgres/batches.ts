@@ -86,7 +86,7 @@ export class StartOver extends Error {}
 /** Runs the job to its end. Throws FenceBroken, TransformFailed, LockBudgetSpent, AbortError. */
 export async function runBatches(work: Work, job: BatchJob): Promise<WorkResult & { lanes: readonly Lane[] }> {
   const limits = work.context.options.throttle ?? FALLBACK;
-  const throttle = await startThrottle(work, [job.table], !job.openEnd);
+  const throttle = await startThrottle(work, [job.table]);
   try {
     for (;;) {
       const lanes = await openLanes(work, job, limits.parallel);
@@ -95,6 +95,7 @@ export async function runBatches(work: Work, job: BatchJob): Promise<WorkResult 
         min: limits.batchMin,
         max: Math.min(limits.batchMax, mostRows(work, job, lanes)),
       });
+      size.within(throttle.short);
       const meter = new Meter(work, throttle, lanes, size);
       const locks = new BatchLocks(work);
       try {
@@ -165,7 +166,7 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
     checkSignal(signal);
     if (stop.aborted) return;
     await throttle.admit();
-    if (!job.openEnd) size.within(throttle.longestMs);
+    size.within(throttle.short);
     const at = { low: lane.position, mark: lane.high, rows: size.rows, rowsPerBlock: lane.rowsPerBlock };
     let { high } = lane;
     try {
@@ -178,7 +179,7 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
       if (next && !next.short) size.took(counted.scanned, tookMs);
       meter.batch(counted);
       crashPoint('batch.after-commit', work.context.step.id);
-      if (!job.openEnd && !lane.done) await throttle.rest(tookMs);
+      if (!lane.done) await throttle.rest(tookMs, !job.openEnd);
     } catch (error) {
       failures = await afterFailure(loop, session, lane, { error, high, failures });
     }

@@ -7,6 +7,7 @@
 import { waitersBehind } from './blockers';
 import type { Brake, BrakeMemory, BrakeSources, Readings } from './brakes';
 import { readBrakes } from './brakes';
+import type { Short } from './batchSize';
 import { Courtesy } from './courtesy';
 import { pause } from './ladder';
 import type { Session } from './session';
@@ -26,10 +27,10 @@ export interface Throttle {
   admit(): Promise<void>;
   /** Watches for clients behind `pid` while `batch` runs; true = it was cancelled for them. */
   guard<T>(pid: number, batch: () => Promise<T>): Promise<T>;
-  /** After a batch that wrote: leaves the server to the others for a while. Throws AbortError. */
-  rest(tookMs: number): Promise<void>;
-  /** The longest that a batch may last just now, ms; null = as the plan says. */
-  readonly longestMs: number | null;
+  /** After a batch: leaves the server to the others for a while. Throws AbortError. */
+  rest(tookMs: number, wrote: boolean): Promise<void>;
+  /** The longest that a batch may be just now; null = as the plan says. */
+  readonly short: Short | null;
   /** Was the last batch of `pid` cancelled because clients waited behind it? Asking clears it. */
   wasCancelled(pid: number): boolean;
   readonly reason: string | null;
@@ -45,7 +46,7 @@ const freely: Throttle = {
   admit: async () => undefined,
   guard: (_pid, batch) => batch(),
   rest: async () => undefined,
-  longestMs: null,
+  short: null,
   wasCancelled: () => false,
   reason: null,
   readings: NO_READINGS,
@@ -62,13 +63,13 @@ export interface Slowed {
 }
 
 /** Starts to read the brakes; the first reading is complete when this returns. */
-export async function startThrottle(work: Slowed, tables: readonly RelationName[], writes: boolean): Promise<Throttle> {
+export async function startThrottle(work: Slowed, tables: readonly RelationName[]): Promise<Throttle> {
   const { throttle: limits, appP95 } = work.context.options;
   if (limits === null) return freely;
   const watcher = await work.open('throttle');
   const throttle = new Reading(work, limits, { observer: watcher, tables, limits, appP95 });
   await throttle.read();
-  if (writes || limits.maxWalBytesPerSecond !== null) {
+  if (limits.maxWalBytesPerSecond !== null) {
     // A rate needs two looks: without the second the first batches would run unbraked.
     await pause(Math.min(limits.everyMs, FIRST_RATE_MS), work.context.signal);
     await throttle.read();
@@ -102,8 +103,8 @@ class Reading implements Throttle {
     return this.#brake?.reason ?? this.#courtesy.reason;
   }
 
-  get longestMs(): number | null {
-    return this.#courtesy.longestMs;
+  get short(): Short | null {
+    return this.#courtesy.short;
   }
 
   get readings(): Readings {
@@ -142,7 +143,8 @@ class Reading implements Throttle {
 
   /** One reading at a time, and no older than asked for. */
   async #fresh(): Promise<void> {
-    if (performance.now() - this.#readAt < this.limits.everyMs) return;
+    const everyMs = this.#courtesy.known ? this.limits.everyMs : Math.min(this.limits.everyMs, FIRST_RATE_MS);
+    if (performance.now() - this.#readAt < everyMs) return;
     this.#reading ??= this.read().finally(() => (this.#reading = null));
     await this.#reading;
     const age = performance.now() - this.#readAt;
@@ -165,8 +167,8 @@ class Reading implements Throttle {
     }
   }
 
-  async rest(tookMs: number): Promise<void> {
-    this.#courtesy.wrote();
+  async rest(tookMs: number, wrote: boolean): Promise<void> {
+    if (wrote) this.#courtesy.wrote();
     const ms = this.#courtesy.restMs(tookMs);
     if (ms <= 0) return;
     await pause(ms, this.work.context.signal);
