@@ -10,6 +10,8 @@ import { Problem } from '../plan/model/errors';
 import type { Report } from '../plan/model/status';
 import { startDevStack } from '../worker/dev';
 import type { DevStack } from '../worker/dev';
+import { postgresFolder } from '../worker/devHome';
+import { removeDataFolder } from '../worker/embedded/user';
 import { temporalOptions } from '../worker/temporal';
 
 export interface Bench {
@@ -46,6 +48,7 @@ export async function openBench(note: (line: string) => void): Promise<Bench> {
     await client.end().catch(() => undefined);
     await temporal.close();
     await stack.stop();
+    removeDataFolder(postgresFolder(home));
     rmSync(home, { recursive: true, force: true });
   };
   return { stack, temporal, client, url, note, close };
