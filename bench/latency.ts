@@ -17,12 +17,17 @@ import type { Bench } from './stack';
 const CLIENTS = 10;
 /** Of the most that this machine can do. */
 const LOAD = 0.3;
+const MOST_SECONDS = 15;
 
 interface Taken {
   readonly p99Ms: number;
   readonly longestMs: number;
-  /** Of those that ended between two moments, epoch ms. */
-  within(from: number, to: number): { readonly p99Ms: number; readonly longestMs: number; readonly count: number };
+  /** Of those that ended at moments that are wanted, epoch ms. */
+  where(wanted: (endMs: number) => boolean): {
+    readonly p99Ms: number;
+    readonly longestMs: number;
+    readonly count: number;
+  };
 }
 
 function pgbench(bench: Bench, args: readonly string[]): ChildProcess {
@@ -97,7 +102,7 @@ async function during(bench: Bench, rate: number, work: () => Promise<unknown>):
       const sorted = Float64Array.from(some, ([, ms]) => ms).sort();
       return { p99Ms: percentile(sorted, 0.99), longestMs: sorted.at(-1) ?? NaN, count: sorted.length };
     };
-    return { ...of(taken), within: (a, b) => of(taken.filter(([end]) => end >= a && end < b)) };
+    return { ...of(taken), where: (wanted) => of(taken.filter(([end]) => wanted(end))) };
   } finally {
     child.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
@@ -135,32 +140,43 @@ export async function latency(
 ): Promise<Line[]> {
   await output(pgbench(bench, ['-i', '-q', '-s', `${size.scale}`]));
   await warmWal(bench);
-  const most = await maximum(bench, size.baselineSeconds);
+  const most = await maximum(bench, Math.min(MOST_SECONDS, size.baselineSeconds));
   const rate = most * LOAD;
   bench.note(`pgbench: at most ${most.toFixed(0)} transactions/s here; held at ${rate.toFixed(0)}`);
   const alone: Taken[] = [];
   const changed: Taken[] = [];
   for (let pair = 1; pair <= size.pairs; pair += 1) {
+    // Both begin alike: what the round before has left to write is none of theirs.
+    await bench.client.query('CHECKPOINT');
     const a = await during(bench, rate, () => sleep(size.baselineSeconds * 1000));
+    await bench.client.query('CHECKPOINT');
     let made: Awaited<ReturnType<typeof migrate>> | undefined;
     const b = await during(bench, rate, async () => {
       made = await migrate(bench, {
         name: `bench_latency_${pair}`,
         sql: `ALTER TABLE pgbench_accounts ALTER COLUMN abalance TYPE bigint;
               CREATE INDEX bench_latency_idx ON pgbench_accounts (abalance) WHERE abalance > 1000000;`,
+        lookMs: 2_000,
       });
     });
     if (made) await settle(bench, made.id, 'rollback');
     await bench.client.query('VACUUM pgbench_accounts');
     alone.push(a);
     changed.push(b);
-    for (const { id, startedAt, endedAt } of made?.report.steps ?? []) {
-      const took = b.within(Date.parse(startedAt ?? ''), Date.parse(endedAt ?? ''));
-      if (took.count > 100)
+    const steps = (made?.report.steps ?? []).map(({ id, startedAt, endedAt }) => ({
+      id,
+      from: Date.parse(startedAt ?? ''),
+      to: Date.parse(endedAt ?? ''),
+    }));
+    const inside = (end: number): boolean => steps.some(({ from, to }) => end >= from && end < to);
+    for (const [name, some] of [
+      ...steps.map(({ id, from, to }) => [id, b.where((end) => end >= from && end < to)] as const),
+      ['between steps', b.where((end) => !inside(end))] as const,
+    ])
+      if (some.count > 100)
         bench.note(
-          `  ${id}: p99 ${took.p99Ms.toFixed(1)} ms, longest ${took.longestMs.toFixed(0)} ms of ${took.count}`,
+          `  ${name}: p99 ${some.p99Ms.toFixed(1)} ms, longest ${some.longestMs.toFixed(0)} ms of ${some.count}`,
         );
-    }
     bench.note(
       `latency pair ${pair}: p99 alone ${a.p99Ms.toFixed(1)} ms, during ${b.p99Ms.toFixed(1)} ms; longest ${a.longestMs.toFixed(0)} and ${b.longestMs.toFixed(0)} ms`,
     );

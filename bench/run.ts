@@ -24,9 +24,9 @@ import type { Bench } from './stack';
 const FULL = {
   backfillRows: 2_000_000,
   rounds: 3,
-  scale: 20,
+  scale: 10,
   pairs: 5,
-  baselineSeconds: 15,
+  baselineSeconds: 60,
   locks: 20,
   large: 10_000_000,
   metadata: 5,
@@ -59,7 +59,12 @@ const note = (line: string): void => void process.stderr.write(`${new Date().toI
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { only: { type: 'string' }, smoke: { type: 'boolean', default: false }, pairs: { type: 'string' } },
+    options: {
+      only: { type: 'string' },
+      keep: { type: 'boolean', default: false },
+      smoke: { type: 'boolean', default: false },
+      pairs: { type: 'string' },
+    },
   });
   const names = values.only === undefined ? Object.keys(PARTS) : values.only.split(',');
   for (const name of names)
@@ -86,7 +91,7 @@ async function main(): Promise<number> {
   const where = `Node ${process.version.slice(1)}, PostgreSQL ${version}, ${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), ${formatBytes(totalmem())}; ${Math.round((Date.now() - began) / 60_000)} min`;
   const text = `${markdown(lines)}\n\n${where}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.\n`;
   process.stdout.write(text);
-  if (values.only === undefined && !values.smoke && values.pairs === undefined)
+  if ((values.only === undefined || values.keep) && !values.smoke && values.pairs === undefined)
     writeFileSync(
       join(resolve(__dirname, '..', __dirname.includes('dist') ? '..' : ''), 'bench', 'README.md'),
       `${HEAD}${text}`,
@@ -96,7 +101,7 @@ async function main(): Promise<number> {
 
 const HEAD = `# Bench
 
-\`npm run bench\` (add \`-- --smoke\` for a small one, \`-- --only latency\` for a part; \`PGSHIFT_BENCH_PGROLL=/path/to/pgroll\` adds pgroll).
+\`npm run bench\` (add \`-- --smoke\` for a small one, \`-- --only latency\` for a part, \`--keep\` writes a part's table here too; \`PGSHIFT_BENCH_PGROLL=/path/to/pgroll\` adds pgroll).
 All lines below come from one run on one machine; ratios are within that run. Server, worker, Temporal and pgbench share its cores.
 
 ## Last run

@@ -10,6 +10,8 @@ import { Problem } from '../plan/model/errors';
 import type { Report } from '../plan/model/status';
 import { startDevStack } from '../worker/dev';
 import type { DevStack } from '../worker/dev';
+import { postgresFolder } from '../worker/devHome';
+import { removeDataFolder } from '../worker/embedded/user';
 import { temporalOptions } from '../worker/temporal';
 
 export interface Bench {
@@ -46,6 +48,7 @@ export async function openBench(note: (line: string) => void): Promise<Bench> {
     await client.end().catch(() => undefined);
     await temporal.close();
     await stack.stop();
+    removeDataFolder(postgresFolder(home));
     rmSync(home, { recursive: true, force: true });
   };
   return { stack, temporal, client, url, note, close };
@@ -55,6 +58,8 @@ export interface Migration {
   readonly name: string;
   readonly sql: string;
   readonly keys?: Readonly<Record<string, unknown>>;
+  /** How often to look, each of which costs the worker a workflow task. Default: 25 for 5 s, then 250. */
+  readonly lookMs?: number;
   /** Called while it runs, about four times a second. */
   readonly onLook?: () => void;
 }
@@ -67,7 +72,7 @@ export interface Migrated {
 }
 
 /** Runs a migration to its hold or end. Throws what it failed with. */
-export async function migrate(bench: Bench, { name, sql, keys = {}, onLook }: Migration): Promise<Migrated> {
+export async function migrate(bench: Bench, { name, sql, keys = {}, lookMs, onLook }: Migration): Promise<Migrated> {
   const { temporal } = bench;
   const id = `migration/app/${name}`;
   const began = performance.now();
@@ -85,7 +90,7 @@ export async function migrate(bench: Bench, { name, sql, keys = {}, onLook }: Mi
     if (seen?.execution === 'FAILED') throw (await temporal.failure(id)) ?? new Problem('Bug', `${name} failed`);
     if (report.status === 'holding' || report.status === 'completed')
       return { id, report, seconds: (performance.now() - began) / 1000 };
-    await sleep(performance.now() - began < 5_000 ? 25 : 250);
+    await sleep(lookMs ?? (performance.now() - began < 5_000 ? 25 : 250));
   }
 }
 

@@ -14,11 +14,20 @@ export interface BatchLimits {
   readonly max: number;
 }
 
+/** What a batch may not exceed for a while. */
+export interface Short {
+  readonly ms: number;
+  readonly rows: number;
+}
+
+const NO_LIMIT: Short = { ms: Infinity, rows: Infinity };
+
 export class BatchSize {
   #rows: number;
   #msPerRow: number | null = null;
   /** Set when clients had to wait behind us: from then on batches stay this short. */
   #targetMs: number;
+  #short: Short = NO_LIMIT;
 
   constructor(private readonly limits: BatchLimits) {
     this.#rows = this.#clamp(START_ROWS);
@@ -33,14 +42,31 @@ export class BatchSize {
     return this.rows <= this.limits.min;
   }
 
+  /** For now a batch may be no longer than this; null = as it was. */
+  within(short: Short | null): void {
+    this.#short = short ?? NO_LIMIT;
+    if (short === null) return;
+    if (this.#msPerRow !== null) this.#rows = this.#clamp(Math.min(this.#rows, this.#wanted(this.#msPerRow)));
+    this.#rows = this.#clamp(this.#rows);
+  }
+
   /** A batch over `rows` rows took `ms`. */
   took(rows: number, ms: number): void {
     if (rows <= 0) return;
     const seen = ms / rows;
     this.#msPerRow = this.#msPerRow === null ? seen : SMOOTHING * seen + (1 - SMOOTHING) * this.#msPerRow;
-    const wanted = (AIM * this.#targetMs) / this.#msPerRow;
-    const growth = ms < this.#targetMs / 4 ? 2 : MAX_GROWTH;
-    this.#rows = this.#clamp(Math.min(Math.max(wanted, this.#rows * MAX_SHRINK), this.#rows * growth));
+    const growth = ms < this.#target / 4 ? 2 : MAX_GROWTH;
+    this.#rows = this.#clamp(
+      Math.min(Math.max(this.#wanted(this.#msPerRow), this.#rows * MAX_SHRINK), this.#rows * growth),
+    );
+  }
+
+  get #target(): number {
+    return Math.min(this.#targetMs, this.#short.ms);
+  }
+
+  #wanted(msPerRow: number): number {
+    return (AIM * this.#target) / msPerRow;
   }
 
   /** A batch timed out or lost a deadlock: half of it, and grow again from there. */
@@ -56,6 +82,6 @@ export class BatchSize {
   }
 
   #clamp(rows: number): number {
-    return Math.max(this.limits.min, Math.min(this.limits.max, rows));
+    return Math.max(this.limits.min, Math.min(this.limits.max, this.#short.rows, rows));
   }
 }

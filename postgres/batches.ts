@@ -95,6 +95,7 @@ export async function runBatches(work: Work, job: BatchJob): Promise<WorkResult 
         min: limits.batchMin,
         max: Math.min(limits.batchMax, mostRows(work, job, lanes)),
       });
+      size.within(throttle.short);
       const meter = new Meter(work, throttle, lanes, size);
       const locks = new BatchLocks(work);
       try {
@@ -165,6 +166,7 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
     checkSignal(signal);
     if (stop.aborted) return;
     await throttle.admit();
+    size.within(throttle.short);
     const at = { low: lane.position, mark: lane.high, rows: size.rows, rowsPerBlock: lane.rowsPerBlock };
     let { high } = lane;
     try {
@@ -177,6 +179,7 @@ async function walkLane(loop: Loop, session: Session, lane: Lane, stop: AbortSig
       if (next && !next.short) size.took(counted.scanned, tookMs);
       meter.batch(counted);
       crashPoint('batch.after-commit', work.context.step.id);
+      if (!lane.done) await throttle.rest(tookMs, !job.openEnd);
     } catch (error) {
       failures = await afterFailure(loop, session, lane, { error, high, failures });
     }

@@ -7,6 +7,8 @@
 import { waitersBehind } from './blockers';
 import type { Brake, BrakeMemory, BrakeSources, Readings } from './brakes';
 import { readBrakes } from './brakes';
+import type { Short } from './batchSize';
+import { Courtesy } from './courtesy';
 import { pause } from './ladder';
 import type { Session } from './session';
 import { openSession } from './session';
@@ -25,6 +27,10 @@ export interface Throttle {
   admit(): Promise<void>;
   /** Watches for clients behind `pid` while `batch` runs; true = it was cancelled for them. */
   guard<T>(pid: number, batch: () => Promise<T>): Promise<T>;
+  /** After a batch: leaves the server to the others for a while. Throws AbortError. */
+  rest(tookMs: number, wrote: boolean): Promise<void>;
+  /** The longest that a batch may be just now; null = as the plan says. */
+  readonly short: Short | null;
   /** Was the last batch of `pid` cancelled because clients waited behind it? Asking clears it. */
   wasCancelled(pid: number): boolean;
   readonly reason: string | null;
@@ -39,6 +45,8 @@ const NO_READINGS: Readings = { lagBytes: null, lagMs: null };
 const freely: Throttle = {
   admit: async () => undefined,
   guard: (_pid, batch) => batch(),
+  rest: async () => undefined,
+  short: null,
   wasCancelled: () => false,
   reason: null,
   readings: NO_READINGS,
@@ -81,6 +89,7 @@ class Reading implements Throttle {
   #looker: Promise<void> | null = null;
   #cancelling: Promise<unknown> = Promise.resolve();
   #reading: Promise<void> | null = null;
+  readonly #courtesy = new Courtesy();
 
   constructor(
     private readonly work: Slowed,
@@ -91,7 +100,11 @@ class Reading implements Throttle {
   }
 
   get reason(): string | null {
-    return this.#brake?.reason ?? null;
+    return this.#brake?.reason ?? this.#courtesy.reason;
+  }
+
+  get short(): Short | null {
+    return this.#courtesy.short;
   }
 
   get readings(): Readings {
@@ -104,8 +117,8 @@ class Reading implements Throttle {
 
   async read(): Promise<void> {
     try {
-      // A brake that is read elsewhere (Prometheus) would not notice that our own connection is gone.
-      await this.sources.observer.run('SELECT 1');
+      // Also notices that our own connection is gone, which a brake that is read elsewhere (Prometheus) would not.
+      await this.#courtesy.look(this.sources.observer);
       const replicas = await Promise.all(this.work.context.target.replicas.map((replica) => this.#reach(replica)));
       const { brake, readings } = await readBrakes({ ...this.sources, replicas }, this.#memory);
       this.#brake = brake;
@@ -130,7 +143,8 @@ class Reading implements Throttle {
 
   /** One reading at a time, and no older than asked for. */
   async #fresh(): Promise<void> {
-    if (performance.now() - this.#readAt < this.limits.everyMs) return;
+    const everyMs = this.#courtesy.known ? this.limits.everyMs : Math.min(this.limits.everyMs, FIRST_RATE_MS);
+    if (performance.now() - this.#readAt < everyMs) return;
     this.#reading ??= this.read().finally(() => (this.#reading = null));
     await this.#reading;
     const age = performance.now() - this.#readAt;
@@ -151,6 +165,14 @@ class Reading implements Throttle {
         this.#throttled[brake.name] = (this.#throttled[brake.name] ?? 0) + performance.now() - since;
       }
     }
+  }
+
+  async rest(tookMs: number, wrote: boolean): Promise<void> {
+    if (wrote) this.#courtesy.wrote();
+    const ms = this.#courtesy.restMs(tookMs);
+    if (ms <= 0) return;
+    await pause(ms, this.work.context.signal);
+    this.#throttled['writers'] = (this.#throttled['writers'] ?? 0) + ms;
   }
 
   async guard<T>(pid: number, batch: () => Promise<T>): Promise<T> {

@@ -5,6 +5,7 @@
 import { MultiBar } from 'cli-progress';
 import type { SingleBar } from 'cli-progress';
 import type { Progress, TableProgress } from '../../plan/model/status';
+import { FOR_WRITERS } from '../../plan/model/status';
 import { formatCount, formatDuration } from '../../plan/model/values';
 import type { Snapshot } from '../follow';
 import type { Terminal } from '../terminal';
@@ -20,7 +21,9 @@ const time = (): string => new Date().toISOString().slice(11, 19);
 
 const rate = (table: TableProgress): string => {
   if (table.state === 'done') return 'done';
-  return table.throttledBy === null ? `${formatCount(table.rowsPerSecond)} rows/s` : `slowed by ${table.throttledBy}`;
+  const rows = `${formatCount(table.rowsPerSecond)} rows/s`;
+  if (table.throttledBy === null) return rows;
+  return table.throttledBy === FOR_WRITERS ? `${rows}, gentle to ${FOR_WRITERS}` : `slowed by ${table.throttledBy}`;
 };
 
 const left = (seconds: number | null): string => (!seconds ? '' : `, ${formatDuration(seconds * 1_000)} left`);

@@ -90,6 +90,9 @@ export interface RowProgress {
   readonly throttledBy: string | null;
 }
 
+/** `throttledBy` of work that rests between its batches: slowed, and never stopped. */
+export const FOR_WRITERS = 'clients that write';
+
 /** As far as work that has said nothing yet. */
 export const NO_ROWS: RowProgress = {
   rowsDone: 0,

@@ -2,7 +2,7 @@
 import type { PairState } from './pairState';
 import { lastSwitch } from './pairState';
 import type { CopyState, PlanFacts, RunState, StepFact } from './state';
-import { NO_ROWS } from './status';
+import { FOR_WRITERS, NO_ROWS } from './status';
 import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
 import type { RunPhase } from './steps';
 import { phasesOf } from './steps';
@@ -80,13 +80,15 @@ export function statusOf(s: RunState, untilMs: number | null = null): Status {
 /** What the running step said last that it waits for. */
 function waitingLive(s: RunState): WaitingFor | null {
   const live = s.live;
-  if (!live || s.step !== live.step || (live.waitingFor === null && live.throttledBy === null)) return null;
+  if (!live || s.step !== live.step) return null;
+  const reason = live.waitingFor ?? (live.throttledBy === FOR_WRITERS ? null : live.throttledBy);
+  if (reason === null) return null;
   return {
     type: live.waitingFor === null ? 'throttle' : 'lock',
     gate: null,
     since: s.updatedAt,
     until: null,
-    reason: live.waitingFor ?? live.throttledBy ?? '',
+    reason,
     evidence: {},
     commands: [],
   };

@@ -234,6 +234,8 @@ function ofColumn(asked: Asked, change: Change, kin: Kinship): readonly string[]
       ? reaches(kin.wholes(subject), columns)
       : part(subject) && reaches(kin.wholes(subject, part), columns);
   if (!own && !belongs) return NOTHING;
+  // The sequence behind an identity comes and goes with it, whole.
+  if (!own && /^(add|set)_identity$/.test(asked.aspect ?? '')) return change.differs;
   return asked.sign === '~' ? ofAspect(asked, change, kin) : change.differs;
 }
 

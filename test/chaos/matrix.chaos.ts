@@ -170,7 +170,7 @@ describe('the kill matrix', () => {
           frozen.signal('SIGSTOP');
           const successor = run.worker();
           const done = run.result();
-          await Promise.race([done, sleep(20_000)]);
+          await Promise.race([done, sleep(20_000, undefined, { ref: false })]);
           frozen.signal('SIGCONT');
           await done;
           await sleep(1_000);
@@ -232,7 +232,7 @@ describe('the kill matrix', () => {
                   await servers.start(victim);
                   await Promise.race([
                     run.result(),
-                    sleep(120_000).then(() => Promise.reject(new Error('not over after 120 s'))),
+                    sleep(120_000, undefined, { ref: false }).then(() => Promise.reject(new Error('not over after 120 s'))),
                   ]);
                   await worker.stop();
                   sameEnd(await run.end(scenario.tables, RANDOM_COLUMNS), after);

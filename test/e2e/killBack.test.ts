@@ -3,32 +3,21 @@
  * Every row and every row of the catalogue count. Where in a step and who dies (worker, Temporal, Postgres) is drawn by a printed seed;
  * the whole matrix is test/chaos.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { startScenario } from '../support/killRun';
 import { deathsOf, seed, seeded, storedSteps, undoKillsOf } from '../support/kills';
-import { startOwnServers } from '../support/ownServers';
-import type { OwnServers } from '../support/ownServers';
+import { ownServersOfFile } from '../support/ownServers';
 import { spine } from '../support/scenarios';
 
 const scenario = spine(6_000);
 const draw = seeded(seed());
-const home = mkdtempSync(join(tmpdir(), 'pgshift-kill-back-'));
-let servers: OwnServers;
+const servers = ownServersOfFile('kill-back');
 
 /** Some 30 deaths in a row, each with a new worker and a heartbeat timeout. */
 jest.setTimeout(600_000);
 
-beforeAll(async () => void (servers = await startOwnServers(home)));
-afterAll(async () => {
-  await servers.stop();
-  rmSync(home, { recursive: true, force: true });
-});
-
 test('one death in every step of the way back: the database is as it was', async () => {
-  const database = await servers.database(scenario.setup);
-  const run = await startScenario(scenario, { database, servers });
+  const database = await servers().database(scenario.setup);
+  const run = await startScenario(scenario, { database, servers: servers() });
   const before = await run.end(scenario.tables);
   const first = run.worker();
   await run.until('hold', (status) => status.status === 'holding');

@@ -3,30 +3,19 @@
  * Every row and every row of the catalogue count. Where in a step and who dies (worker, Temporal, Postgres) is drawn by a printed seed;
  * the whole matrix is test/chaos.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { startScenario } from '../support/killRun';
 import { deathsOf, killsOf, seed, seeded, storedSteps } from '../support/kills';
-import { startOwnServers } from '../support/ownServers';
-import type { OwnServers } from '../support/ownServers';
+import { ownServersOfFile } from '../support/ownServers';
 import { spine } from '../support/scenarios';
 
 const scenario = spine(6_000);
 /** Filled by gen_random_uuid(): differs from run to run by its nature. */
 const random = ['token'];
 const draw = seeded(seed());
-const home = mkdtempSync(join(tmpdir(), 'pgshift-kill-there-'));
-let servers: OwnServers;
+const servers = ownServersOfFile('kill-there');
 
 /** Some 40 deaths in a row, each with a new worker and a heartbeat timeout. */
 jest.setTimeout(600_000);
-
-beforeAll(async () => void (servers = await startOwnServers(home)));
-afterAll(async () => {
-  await servers.stop();
-  rmSync(home, { recursive: true, force: true });
-});
 
 const committedChunks = `SELECT step_id, sum(rows)::int AS rows FROM pgshift.chunks GROUP BY step_id ORDER BY step_id`;
 
@@ -38,8 +27,8 @@ test('one death in every step: it ends like an undisturbed run, and no batch is 
   const chunks = await calm.database.query(committedChunks);
   await calm.close();
 
-  const database = await servers.database(scenario.setup);
-  const run = await startScenario(scenario, { plan: { hold: '0s' }, database, servers });
+  const database = await servers().database(scenario.setup);
+  const run = await startScenario(scenario, { plan: { hold: '0s' }, database, servers: servers() });
   const deaths = deathsOf([['claim.before'], ['claim.after'], ...steps.map(killsOf), ['finish.before']], draw);
   await run.supervise(deaths, run.result());
   const end = await run.end(scenario.tables, random);

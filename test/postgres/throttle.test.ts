@@ -1,3 +1,4 @@
+import { FOR_WRITERS } from '../../plan/model/status';
 import type { BackfillRun } from '../../plan/model/steps';
 import { readBrakes } from '../../postgres/brakes';
 import { runStep } from '../../postgres/engine';
@@ -39,6 +40,32 @@ describeVersions('the throttle', (version) => {
     };
     const outcome = await doStep(db, stepOf(fill), { throttle });
     expect(outcome).toMatchObject({ rows: 5_000, throttledMs: {} });
+  });
+
+  test('rests after each batch while others write, and says so; who is alone is not slowed', async () => {
+    await db.query(`INSERT INTO t SELECT g, g FROM generate_series(5001, 30000) AS g`);
+    const throttle: ThrottleLimits = { ...NO_BRAKES, everyMs: 200 };
+    const writer = await db.client();
+    await writer.query(`CREATE TABLE other (x int)`);
+    let stop = false;
+    const writes = (async () => {
+      while (!stop) {
+        await writer.query(`INSERT INTO other VALUES (1)`);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    })();
+    const busy = running(db, stepOf(fill), { throttle });
+    const slowed = await runStep(busy.context);
+    stop = true;
+    await writes;
+    expect(slowed.rows).toBe(30_000);
+    expect(busy.progress.map(({ throttledBy }) => throttledBy)).toContain(FOR_WRITERS);
+    expect(slowed.throttledMs['writers']).toBeGreaterThan(20);
+    expect(Math.max(...busy.progress.map(({ batchRows }) => batchRows))).toBeLessThanOrEqual(500);
+    const alone = await doStep(db, stepOf({ ...fill, set: ['b = t.a + 1'], pending: 't.b = t.a' }, [], 'expand.2'), {
+      throttle,
+    });
+    expect(alone).toMatchObject({ rows: 30_000, throttledMs: {} });
   });
 
   test('waits for the WAL rate, says so and counts it, until told to stop', async () => {

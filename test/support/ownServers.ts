@@ -1,5 +1,6 @@
 /** A Temporal and a Postgres of one test's own, which it may kill with -9 and start again on the same files. */
-import { chmodSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { anyFreePort } from '../../worker/embedded/ports';
@@ -140,4 +141,16 @@ export async function startOwnServers(home: string): Promise<OwnServers> {
     start: (victim) => servers[victim].start(),
     stop: async () => void (await Promise.all([servers.temporal.stop(), servers.postgres.stop()])),
   };
+}
+
+/** For the tests of one file: started before all of them, stopped and swept away after. */
+export function ownServersOfFile(name: string): () => OwnServers {
+  const home = mkdtempSync(join(tmpdir(), `pgshift-${name}-`));
+  let servers: OwnServers;
+  beforeAll(async () => void (servers = await startOwnServers(home)));
+  afterAll(async () => {
+    await servers.stop();
+    rmSync(home, { recursive: true, force: true });
+  });
+  return () => servers;
 }

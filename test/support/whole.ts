@@ -1,6 +1,6 @@
 /**
  * `npm test` draws where the same thing is asked of many servers; `.ci/run` sets PGSHIFT_TEST_WHOLE=1 and leaves nothing out. What is drawn is a
- * third, by a seed of the day, so that all files of a run agree and a week has seen everything.
+ * third, by a seed of the day, so that all files of a run agree and three days see everything.
  */
 export const WHOLE = process.env.PGSHIFT_TEST_WHOLE === '1';
 

@@ -77,7 +77,11 @@ export function planTableSetting(
     estimate: brief(),
     risk: risk(),
   });
-  ctx.asked(`~ table ${shownRelation(table)}: ${simple.action}`);
+  const of =
+    /^(add|set)_identity$/.test(simple.action) && command.name
+      ? `column ${shownRelation(table)}.${shown(command.name)}`
+      : `table ${shownRelation(table)}`;
+  ctx.asked(`~ ${of}: ${simple.action}`);
 }
 
 const REWRITES: Readonly<Record<string, string>> = {
@@ -291,4 +295,8 @@ function planOther(ctx: PlanContext, statement: AlterTableStmt): void {
     estimate: brief(),
     risk: risk(),
   });
+  const schema = statement.relation?.schemaname;
+  ctx.asked(
+    `~ ${kind.toLowerCase()} ${schema ? `${shown(schema)}.` : ''}${name}: ${only?.subtype === 'AT_ChangeOwner' ? 'set_owner' : 'alter'}`,
+  );
 }
