@@ -88,12 +88,15 @@ async function goBack({ open, args }: Running): Promise<void> {
   const to = otherSide(from);
   await takeBack(both, pair.migration, from, { ...fencingOf(args, signal), deadlineMs: 0 });
   const row = must(await readGuard(both[from], pair.migration), both[from], pair.migration);
-  await traffic.undo(from, open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal }));
+  const call = open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal });
+  const [undone] = await Promise.allSettled([traffic.undo(from, call)]);
   const there = directionFrom(from);
   const back = directionFrom(to);
   // The way back has an origin of its own that means nothing any more: it is made anew by the next attempt.
   await dropDirection(both, pair, back, { ...open.patience, budgetMs: AFTER_MS, signal });
   await activate(both, pair, there);
+  // Only now: the sync goes on while whoever could not be reached is asked again.
+  if (undone.status === 'rejected') throw undone.reason;
 }
 
 const outcomeOf = (running: Running, of: Partial<SwitchOutcome> & Pick<SwitchOutcome, 'outcome'>): SwitchOutcome => ({
@@ -140,6 +143,14 @@ async function close({ open, args, tools, parts }: Running, attempt: Attempt, se
   );
 }
 
+/** Whoever cannot be asked now could not be led over after the lift either, and from there nobody turns back. Throws TrafficFailed. */
+async function stillLed({ open, args }: Running, { from, epoch }: Attempt, leftMs: number): Promise<void> {
+  const state = await open.traffic.status(
+    open.call(`${args.purpose}/${args.number}/look`, leftMs, { token: epoch }),
+  );
+  if (state.target !== from) throw new Problem('TrafficFailed', state.because ?? `clients do not lead to ${from}`);
+}
+
 async function carrySequences(both: OpenPair['both'], from: Side, gap: number): Promise<SequencesSet> {
   const to = otherSide(from);
   const set = await setSequences(both[from], both[to], gap);
@@ -155,13 +166,10 @@ interface Known {
   readonly look: QuickVerify;
 }
 
-/** The other side has the position; rows, schema and sequences agree; the way back is on. */
-async function carryOver(
-  { open, args, tools, parts }: Running,
-  { from, to }: Attempt,
-  seen: Seen,
-  known: Known,
-): Promise<void> {
+/** The other side has the position; rows, schema and sequences agree; the way back is on; whoever leads clients still answers. */
+async function carryOver(running: Running, attempt: Attempt, seen: Seen, known: Known): Promise<void> {
+  const { open, args, tools, parts } = running;
+  const { from, to } = attempt;
   const { both, pair, control } = open;
   const there = directionFrom(from);
   await parts.run(
@@ -198,7 +206,15 @@ async function carryOver(
   );
   await parts.run(
     'reverse',
-    () => readyWayBack(both, pair, directionFrom(to)),
+    async (left) => {
+      const [ready, led] = await Promise.allSettled([
+        readyWayBack(both, pair, directionFrom(to)),
+        stillLed(running, attempt, left),
+      ]);
+      if (ready.status === 'rejected') throw ready.reason;
+      if (led.status === 'rejected') throw led.reason;
+      return ready.value;
+    },
     (lsn) => ({ from: lsn }),
   );
 }
