@@ -21,6 +21,8 @@ import type { WatchPairArgs } from './types';
 
 /** After it was taken from us, or broke. */
 const AGAIN_MS = 30_000;
+/** While there is nothing to read. */
+const NONE_MS = 5_000;
 
 interface Open {
   readonly prepared: OpenPairs;
@@ -69,7 +71,10 @@ export class ChangedWatch {
 
   async #turn(): Promise<void> {
     this.#open ??= await withBoth(this.#pair, 'switch', (both) => this.#begin(both));
-    if (this.#open === null) return;
+    if (this.#open === null) {
+      this.#notBefore = performance.now() + NONE_MS;
+      return;
+    }
     const { different } = await this.#open.rows.turn(true, this.tools.signal);
     const to = otherSide(this.#from);
     this.#problems = different.slice(0, 3).map((label) => `${label}: rows that changed differ on ${to}`);

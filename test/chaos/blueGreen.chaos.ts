@@ -29,8 +29,8 @@ const serversOf = (lane: number): Promise<PairServers> => {
 /** Only what dies is the lane's own: the others are those of the whole run. */
 async function needed(victim: Victim, lane: number): Promise<PairServers> {
   if (victim !== 'temporal' && victim !== 'blue' && victim !== 'green') return {};
-  const all = await serversOf(lane);
-  return { [victim]: all[victim] };
+  const { temporal, blue, green } = await serversOf(lane);
+  return victim === 'temporal' ? { temporal } : victim === 'blue' ? { blue } : { green };
 }
 
 function caseOf(round: number, victim: Victim, at: string, end: PairCase['end']): Case {

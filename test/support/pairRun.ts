@@ -76,10 +76,12 @@ export interface PairServers {
 /** Those that these victims need. */
 export async function startPairServers(victims: readonly Victim[]): Promise<PairServers & { stop(): Promise<void> }> {
   const home = (): string => mkdtempSync(join(tmpdir(), 'pgshift-pair-'));
+  const postgres = (): Promise<OwnPostgres> =>
+    startOwnPostgres(home(), { settings: { wal_retrieve_retry_interval: '200ms' } });
   const servers = {
     ...(victims.includes('temporal') ? { temporal: await startOwnTemporal(home()) } : {}),
-    ...(victims.includes('blue') ? { blue: await startOwnPostgres(home()) } : {}),
-    ...(victims.includes('green') ? { green: await startOwnPostgres(home()) } : {}),
+    ...(victims.includes('blue') ? { blue: await postgres() } : {}),
+    ...(victims.includes('green') ? { green: await postgres() } : {}),
   };
   return {
     ...servers,
