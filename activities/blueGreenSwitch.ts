@@ -70,9 +70,7 @@ async function close({ open, args, tools, parts }: Running, attempt: Attempt, se
 
 /** Whoever cannot be asked now could not be led over after the lift either, and from there nobody turns back. Throws TrafficFailed. */
 async function stillLed({ open, args }: Running, { from, epoch }: Attempt, leftMs: number): Promise<void> {
-  const state = await open.traffic.status(
-    open.call(`${args.purpose}/${args.number}/look`, leftMs, { token: epoch }),
-  );
+  const state = await open.traffic.status(open.call(`${args.purpose}/${args.number}/look`, leftMs, { token: epoch }));
   if (state.target !== from) throw new Problem('TrafficFailed', state.because ?? `clients do not lead to ${from}`);
 }
 

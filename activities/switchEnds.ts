@@ -85,7 +85,10 @@ export async function goBack({ open, args }: Running): Promise<void> {
   if (undone.status === 'rejected') throw undone.reason;
 }
 
-export const outcomeOf = (running: Running, of: Partial<SwitchOutcome> & Pick<SwitchOutcome, 'outcome'>): SwitchOutcome => ({
+export const outcomeOf = (
+  running: Running,
+  of: Partial<SwitchOutcome> & Pick<SwitchOutcome, 'outcome'>,
+): SwitchOutcome => ({
   pausedMs: Math.round(running.parts.spentMs),
   fenceLsn: null,
   appliedLsn: null,

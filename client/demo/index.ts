@@ -61,7 +61,8 @@ async function perform(terminal: Terminal, chapters: readonly string[], options:
     if (greenUrl !== null) parts.push(await switchChapter({ ...stage, greenUrl }, terminal, told));
     if (terminal.json) terminal.printJson({ parts });
     else terminal.print(parts.map((part) => summary(part, terminal)).join('\n'));
-    if (options.only === undefined) terminal.note('\nAnother chapter:  pgshift demo --only bluegreen   (canary is not built yet)');
+    if (options.only === undefined)
+      terminal.note('\nAnother chapter:  pgshift demo --only bluegreen   (canary is not built yet)');
     if (options.keep) {
       terminal.note(`\nEverything is left running (PGSHIFT_HOME=${stage.stack.home}). Ctrl-C ends it.`);
       await untilStopped();
@@ -80,7 +81,9 @@ function chosen({ only, rows }: DemoOptions): readonly string[] {
     if (!CHAPTERS.some((chapter) => chapter === name))
       throw new Problem('InvalidUsage', 'no such chapter', { value: name, hint: `chapters: ${CHAPTERS.join(', ')}` });
     if (!BUILT.includes(name))
-      throw new Problem('NotYet', `the chapter ${name} is not built yet`, { hint: `pgshift demo --only ${BUILT.join(',')}` });
+      throw new Problem('NotYet', `the chapter ${name} is not built yet`, {
+        hint: `pgshift demo --only ${BUILT.join(',')}`,
+      });
   }
   return asked;
 }

@@ -28,7 +28,6 @@ import type { Stage } from './stage';
 import { tableOf } from './stage';
 import { Writer } from './writer';
 
-
 export const DEMO_MIGRATION = 'demo_precision';
 const BASELINE_MS = 8_000;
 const HOLD_MS = 5_000;

@@ -73,8 +73,7 @@ export function summary(part: DemoPart, terminal: Pick<Terminal, 'colors'>): str
     ]),
     { heading: colors.dim },
   );
-  const own =
-    part.name === 'bluegreen' ? factsOfSwitch(m as MeasuredSwitch) : factsOfSchema(m as MeasuredSchema);
+  const own = part.name === 'bluegreen' ? factsOfSwitch(m as MeasuredSwitch) : factsOfSchema(m as MeasuredSchema);
   const facts = pairs([...own, [' took', formatDuration(m.seconds * 1000)], [' look', m.webUi]]);
   const claims = part.claims.map(
     (c) => ` ${c.holds ? colors.green('holds') : colors.red('FAILS')}  ${c.says}\n        ${colors.dim(c.seen)}`,

@@ -66,7 +66,11 @@ function pauses({ maxPause, there: report, end }: SwitchSeen, { there, back }: B
     there !== null && there.pausedMs < budget && report.writableSide === 'green',
     paused(there),
   );
-  claims.add('and so they were on the way back', end === 'rolled_back' && back !== null && back.pausedMs < budget, paused(back));
+  claims.add(
+    'and so they were on the way back',
+    end === 'rolled_back' && back !== null && back.pausedMs < budget,
+    paused(back),
+  );
   claims.add(
     'no transaction of a client was ended by either',
     there?.clientErrors === 0 && back?.clientErrors === 0,

@@ -77,7 +77,7 @@ export class ChangedRows {
   /** Begins where the slot is. Throws SlotLost, ServerRestarting (somebody else reads it), and what a connection throws. */
   static async open(options: ChangedOptions): Promise<ChangedRows> {
     const made = new ChangedRows(options, await pairsByName(options));
-    made.#wire = await openWire(
+    const wire = await openWire(
       options.source,
       {
         slot: options.slot,
@@ -91,7 +91,8 @@ export class ChangedRows {
       },
       () => undefined,
     );
-    made.#wire.broken.catch((error: unknown) => (made.#broken = error));
+    made.#wire = wire;
+    wire.broken.catch((error: unknown) => (made.#broken = error));
     return made;
   }
 
@@ -207,8 +208,7 @@ export class ChangedRows {
         throw new Problem('SwitchOverran', 'what changed since every row was compared had not come in time', {
           details: { wanted: lsn, rows: this.#rows + this.#waiting },
         });
-      if (this.#waiting >= WAITING)
-        for (const label of (await this.turn(live, signal)).different) different.add(label);
+      if (this.#waiting >= WAITING) for (const label of (await this.turn(live, signal)).different) different.add(label);
       this.#wire?.ask();
       await sleep(LOOK_MS, undefined, { signal });
     }

@@ -51,7 +51,12 @@ export interface QuickVerified {
 
 export interface QuickVerify {
   /** `before` = counters of when every row was compared; null = everything counts as changed. Throws ProofFailed, SwitchOverran. */
-  run(what: 'changed' | 'full', before: Counters | null, fenceLsn: string, leftMs: () => number): Promise<QuickVerified>;
+  run(
+    what: 'changed' | 'full',
+    before: Counters | null,
+    fenceLsn: string,
+    leftMs: () => number,
+  ): Promise<QuickVerified>;
 }
 
 interface Sum extends Record<string, unknown> {
@@ -120,40 +125,44 @@ export async function openPairs(
 }
 
 /** Before clients wait. `rows` reads what changed; null = nobody knows it by its keys. Both stay the caller's. */
-export function quickVerify({ sessions, pairs }: OpenPairs, rows: ChangedRows | null, signal: AbortSignal): QuickVerify {
+export function quickVerify(
+  { sessions, pairs }: OpenPairs,
+  rows: ChangedRows | null,
+  signal: AbortSignal,
+): QuickVerify {
   return {
-      async run(what, before, fenceLsn, leftMs) {
-        const byKey = what === 'changed' ? rows : null;
-        const now = before === null ? null : await readCounters(sessions.source);
-        const known = byKey === null ? null : await byKey.finish(fenceLsn, leftMs(), signal);
-        const changed = pairs.filter(
-          (pair) =>
-            byKey?.covers(pair) !== true &&
-            (what === 'full' || pair.source.partitioned || now === null || now[pair.label] !== before?.[pair.label]),
-        );
-        const done = { changed: known, tables: 0, newest: 0, rows: 0, unread: 0 };
-        const began = performance.now();
-        const share = what === 'full' ? Infinity : leftMs() * SHARE;
-        // The smallest first: as many as can be had.
-        for (const pair of [...changed].sort((a, b) => a.source.bytes - b.source.bytes)) {
-          const left = Math.min(leftMs(), share - (performance.now() - began));
-          const newest = what === 'changed' && pair.source.bytes > WHOLE_BYTES;
-          if (left <= 0 || (newest && !pair.key?.walk)) {
-            done.unread += 1;
-            continue;
-          }
-          try {
-            done.rows += await compareOne(sessions, pair, newest, left);
-            done.tables += 1;
-            if (newest) done.newest += 1;
-          } catch (error) {
-            if (!isTimeout(error)) throw error;
-            if (what === 'full')
-              throw new Problem('SwitchOverran', `${shown(pair.label)} could not be compared within the pause`);
-            done.unread += 1;
-          }
+    async run(what, before, fenceLsn, leftMs) {
+      const byKey = what === 'changed' ? rows : null;
+      const now = before === null ? null : await readCounters(sessions.source);
+      const known = byKey === null ? null : await byKey.finish(fenceLsn, leftMs(), signal);
+      const changed = pairs.filter(
+        (pair) =>
+          byKey?.covers(pair) !== true &&
+          (what === 'full' || pair.source.partitioned || now === null || now[pair.label] !== before?.[pair.label]),
+      );
+      const done = { changed: known, tables: 0, newest: 0, rows: 0, unread: 0 };
+      const began = performance.now();
+      const share = what === 'full' ? Infinity : leftMs() * SHARE;
+      // The smallest first: as many as can be had.
+      for (const pair of [...changed].sort((a, b) => a.source.bytes - b.source.bytes)) {
+        const left = Math.min(leftMs(), share - (performance.now() - began));
+        const newest = what === 'changed' && pair.source.bytes > WHOLE_BYTES;
+        if (left <= 0 || (newest && !pair.key?.walk)) {
+          done.unread += 1;
+          continue;
         }
-        return done;
-      },
+        try {
+          done.rows += await compareOne(sessions, pair, newest, left);
+          done.tables += 1;
+          if (newest) done.newest += 1;
+        } catch (error) {
+          if (!isTimeout(error)) throw error;
+          if (what === 'full')
+            throw new Problem('SwitchOverran', `${shown(pair.label)} could not be compared within the pause`);
+          done.unread += 1;
+        }
+      }
+      return done;
+    },
   };
 }

@@ -11,7 +11,13 @@ import { hasPgbouncer } from '../support/pgbouncer';
 
 test('three deaths; the run ends as if there had been none', async () => {
   const random = seeded(seed());
-  const victims: readonly Victim[] = ['worker', 'temporal', 'blue', 'green', ...(hasPgbouncer ? ['pgbouncer' as const] : [])];
+  const victims: readonly Victim[] = [
+    'worker',
+    'temporal',
+    'blue',
+    'green',
+    ...(hasPgbouncer ? ['pgbouncer' as const] : []),
+  ];
   const victim = pick(victims, random);
   const deaths: readonly Death[] = [
     { at: pick(THERE, random), victim: 'worker' },

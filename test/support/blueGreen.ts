@@ -69,11 +69,7 @@ export async function pairWorld(
     GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`,
   );
   const oneServer = versions[0] === versions[1] && !own.blue && !own.green;
-  const green = await make(
-    'green',
-    oneServer ? '' : `CREATE ROLE ${role} LOGIN`,
-    sameName ? blue.name : undefined,
-  );
+  const green = await make('green', oneServer ? '' : `CREATE ROLE ${role} LOGIN`, sameName ? blue.name : undefined);
   for (const one of [blue, green])
     await withSession(target('app', one.url), { purpose: 'test' }, async (session) => {
       await install(session);

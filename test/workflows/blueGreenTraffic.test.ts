@@ -82,10 +82,7 @@ const address = (database: FreshDatabase): string => new URL(database.url).host;
     const wire = keep(await wireTo(pooler.port), (one) => one.close());
     const gate = keep(await startGate(pair.urls), (one) => one.close());
     const h = await worker(pair, { pool: wire.through(pooler.url('pgbouncer')) });
-    const ledgers = [
-      writers(pooled(pooler.url('app', pair.role))),
-      writers(gate.pool, 4, 5, 100),
-    ];
+    const ledgers = [writers(pooled(pooler.url('app', pair.role))), writers(gate.pool, 4, 5, 100)];
     const traffic = [
       { type: 'pgbouncer', admin: ['pool'], database: 'app', databasesFile: pooler.databasesFile },
       { type: 'command', url: gate.url },

@@ -52,11 +52,13 @@ const must = async (): Promise<ChangedRows> => {
 const spoil = (sql: string): Promise<unknown> => t.green.query(`SET session_replication_role = replica; ${sql}`);
 const confirmed = async (): Promise<string | null | undefined> =>
   (await slotState(t.both.blue, namesOf(t.pair, 'forward').checkSlot))?.confirmed;
-const covered = (rows: ChangedRows): string[] => prepared.pairs.filter((one) => rows.covers(one)).map((one) => one.label);
+const covered = (rows: ChangedRows): string[] =>
+  prepared.pairs.filter((one) => rows.covers(one)).map((one) => one.label);
 
 test('every kind of change is found by its key, compared once, and passed over when it is equal', async () => {
   const rows = await must();
-  await t.blue.query(`INSERT INTO item SELECT g, 'n' || g FROM generate_series(1, 300) g; UPDATE item SET id = 1000 WHERE id = 1;
+  await t.blue
+    .query(`INSERT INTO item SELECT g, 'n' || g FROM generate_series(1, 300) g; UPDATE item SET id = 1000 WHERE id = 1;
     DELETE FROM item WHERE id = 2; INSERT INTO odd VALUES ('it''s', '2026-03-29 02:30:00.123456+01', 1), ('', 'infinity', 2);
     UPDATE odd SET v = 9; INSERT INTO parted VALUES (1, '2026-05-05'); INSERT INTO keyless VALUES (1)`);
   await rows.catchUp(20_000, signal);
