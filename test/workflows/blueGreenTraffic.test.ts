@@ -89,7 +89,7 @@ const address = (database: FreshDatabase): string => new URL(database.url).host;
     ];
     gate.whenPaused(async () => {
       const paused = async () =>
-        (await pooler.console('SHOW DATABASES')).some(({ name, paused: is }) => name === 'app' && is === '1');
+        (await pooler.console('SHOW DATABASES')).some(({ name, paused: is }) => name === 'app' && String(is) === '1');
       await eventually(paused, 3_000);
       await sleep(150);
       wire.cut();
