@@ -28,6 +28,8 @@ const router = route
       pool: { max: 8, application_name: 'shop' },
     })
   : null;
+/** Of a connection that breaks: the statement on it says so. */
+const ignored = (): void => undefined;
 const say = (message: FromWriter): void => void process.send?.(message);
 /** Of 20 operations: 10 reads, 6 updates, 3 inserts, 1 delete, in an order that mixes them. */
 const MIX: readonly Kind[] =
@@ -127,11 +129,13 @@ class Session {
     if (router === null) return this.#sendBy(this.#client ?? (await this.connect()), kind, values);
     const client = await router.pool().connect();
     let broken = true;
+    client.on('error', ignored);
     try {
       const done = await this.#sendBy(client, kind, values);
       broken = false;
       return done;
     } finally {
+      client.off('error', ignored);
       client.release(broken);
     }
   }

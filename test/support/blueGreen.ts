@@ -141,6 +141,9 @@ export interface Ledger {
   stop(): Promise<void>;
 }
 
+/** Of a connection that breaks while nothing is asked of it: the next statement says so. */
+const ignored = (): void => undefined;
+
 /** Of what writers need of a pool. */
 export type Writable = Pick<Pool, 'query' | 'connect'>;
 
@@ -158,12 +161,14 @@ export function startWriters(of: Router | Writable, clients = 4, restMs = 5, fir
     if (client % 3 !== 0) return void (await pool.query(insert, [client, n]));
     const held = await pool.connect();
     let broken = true;
+    held.on('error', ignored);
     try {
       await held.query('BEGIN');
       await held.query(insert, [client, n]);
       await held.query('COMMIT');
       broken = false;
     } finally {
+      held.off('error', ignored);
       held.release(broken); // nobody else finds a transaction that is half done
     }
   };
