@@ -19,7 +19,7 @@ export interface DemoOptions {
   readonly rows?: number;
   /** Leave everything running until Ctrl-C. */
   readonly keep: boolean;
-  /** Chapters; the schema change when left out. */
+  /** Chapters; all that are built when left out. */
   readonly only?: readonly string[];
   readonly yes: boolean;
   readonly json: boolean;
@@ -29,8 +29,6 @@ export interface DemoOptions {
 
 const CHAPTERS = ['schema', 'bluegreen', 'canary'] as const;
 const BUILT: readonly string[] = ['schema', 'bluegreen'];
-/** Told when nothing is asked for: a demo is over soon. */
-const STANDARD: readonly string[] = ['schema'];
 
 /**
  * Runs the chapters and prints what was measured. Answers the exit code: 0 only when every claim held. Throws NotYet, InvalidUsage, and
@@ -61,8 +59,7 @@ async function perform(terminal: Terminal, chapters: readonly string[], options:
     if (greenUrl !== null) parts.push(await switchChapter({ ...stage, greenUrl }, terminal, told));
     if (terminal.json) terminal.printJson({ parts });
     else terminal.print(parts.map((part) => summary(part, terminal)).join('\n'));
-    if (options.only === undefined)
-      terminal.note('\nAnother chapter:  pgshift demo --only bluegreen   (canary is not built yet)');
+    if (options.only === undefined) terminal.note('\nNot built yet: the chapter canary.');
     if (options.keep) {
       terminal.note(`\nEverything is left running (PGSHIFT_HOME=${stage.stack.home}). Ctrl-C ends it.`);
       await untilStopped();
@@ -76,7 +73,7 @@ async function perform(terminal: Terminal, chapters: readonly string[], options:
 function chosen({ only, rows }: DemoOptions): readonly string[] {
   if (rows !== undefined && (rows < 1_000 || rows > 50_000_000))
     throw new Problem('InvalidUsage', '--rows is between 1,000 and 50,000,000', { value: String(rows) });
-  const asked = only ?? STANDARD;
+  const asked = only ?? BUILT;
   for (const name of asked) {
     if (!CHAPTERS.some((chapter) => chapter === name))
       throw new Problem('InvalidUsage', 'no such chapter', { value: name, hint: `chapters: ${CHAPTERS.join(', ')}` });
