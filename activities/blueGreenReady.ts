@@ -15,9 +15,13 @@ import { namesOf, prepareWayBack } from '../postgres/switch/replicate';
 import type { SchemaState } from '../postgres/switch/schemaState';
 import { schemaChanges, schemaState } from '../postgres/switch/schemaState';
 import { hangWall } from '../postgres/switch/wall';
+import { openChanged, rememberChanges } from '../postgres/switch/changedSlot';
+import { openPairs } from '../postgres/switch/quickVerify';
 import { checkSignal } from '../postgres/work';
 import { checkTraffic, fencingOf, guard, readSchemaState } from './blueGreen';
+import { proofPlan } from './blueGreenVerify';
 import type { Tools } from './context';
+import type { OpenPair } from './pairSessions';
 import { summaryOf, withPair } from './pairSessions';
 import type { SwitchArgs, SwitchReady } from './types';
 
@@ -25,6 +29,8 @@ const SLOT_MS = 60_000;
 const HANG_MS = 5_000;
 /** The last wait for replication before clients are made to wait. */
 const CATCH_UP_MS = 30_000;
+/** While clients work: what changed before anybody watched may be much. */
+const CHANGED_MS = 300_000;
 
 export const must = (row: GuardRow | null, session: Session, id: string): GuardRow => {
   if (row === null) throw new Problem('NoSuchRun', `${session.name}: there is no guard row of ${id}`);
@@ -41,6 +47,24 @@ export async function refuseDdl(session: Session, before: SchemaState | null): P
     hint: 'begin again (pgshift rollback, then start), or take the change back',
     details: { changes: changes.slice(0, 30) },
   });
+}
+
+/** All that changed since every row was compared, but for the last moments. Throws ProofFailed, SwitchOverran. */
+async function compareChanged({ both, pair }: OpenPair, args: SwitchArgs, tools: Tools): Promise<number | null> {
+  const { from } = args;
+  const plan = await proofPlan({ ...args, what: 'verify' }, tools);
+  const prepared = await openPairs(pair[from], pair[otherSide(from)], plan, 'changed');
+  try {
+    const rows = await openChanged(both, pair, from, prepared, 'take over');
+    try {
+      await rows?.catchUp(CHANGED_MS, tools.signal);
+      return rows?.rows ?? null;
+    } finally {
+      await rows?.close();
+    }
+  } finally {
+    await prepared.close();
+  }
 }
 
 /** Everything that can be done before clients wait: guardrails, the way back, walls that let everything through, and a small lag. */
@@ -76,5 +100,8 @@ export const prepareSwitch = (args: SwitchArgs, tools: Tools): Promise<SwitchRea
     }
     const found = await guard(open, 'switch', there);
     const traffic = await checkTraffic(open, control.allowed);
-    return { guardrails: summaryOf(found), traffic, lagBytes: lag.bytes, lagMs: lag.ms, unwalled };
+    // Both sides are equal at the lift: known from here on, what changes after it can be compared one by one on the way back.
+    if (args.purpose === 'drill') await rememberChanges(both, pair, to);
+    const compared = control.switch.verify === 'changed' ? await compareChanged(open, args, tools) : null;
+    return { guardrails: summaryOf(found), traffic, lagBytes: lag.bytes, lagMs: lag.ms, compared, unwalled };
   });

@@ -8,18 +8,17 @@ import { isProblem, Problem } from '../plan/model/errors';
 import type { Side } from '../plan/model/traffic';
 import { otherSide } from '../plan/model/traffic';
 import { crashPoint } from '../postgres/crashPoints';
-import { inTransaction } from '../postgres/session';
-import type { Session } from '../postgres/session';
-import type { Counters, QuickVerify } from '../postgres/switch/quickVerify';
-import { openQuickVerify } from '../postgres/switch/quickVerify';
+import type { ChangedRows } from '../postgres/switch/changedRows';
+import { openChanged } from '../postgres/switch/changedSlot';
 import { clientsOf } from '../postgres/switch/clients';
-import { restoreConnect } from '../postgres/switch/connect';
-import { fence, settle, takeBack } from '../postgres/switch/fence';
+import { fence, settle } from '../postgres/switch/fence';
 import { arm, lift, readGuard } from '../postgres/switch/guard';
 import type { Attempt } from '../postgres/switch/guard';
 import { directionFrom } from '../postgres/switch/names';
 import { waitReached } from '../postgres/switch/progress';
-import { activate, deactivate, dropDirection, endsOf, namesOf, readyWayBack } from '../postgres/switch/replicate';
+import type { Counters, OpenPairs, QuickVerify } from '../postgres/switch/quickVerify';
+import { openPairs, quickVerify } from '../postgres/switch/quickVerify';
+import { deactivate, dropDirection, endsOf, namesOf, readyWayBack } from '../postgres/switch/replicate';
 import type { SchemaState } from '../postgres/switch/schemaState';
 import { schemaState } from '../postgres/switch/schemaState';
 import type { SequencesSet } from '../postgres/switch/sequences';
@@ -30,81 +29,10 @@ import type { Tools } from './context';
 import type { OpenPair } from './pairSessions';
 import { withPair } from './pairSessions';
 import { countersAt, proofPlan } from './blueGreenVerify';
+import { goBack, goForward, outcomeOf } from './switchEnds';
+import type { Running } from './switchEnds';
 import { Parts } from './switchParts';
 import type { AfterSwitchArgs, SwitchArgs, SwitchOutcome } from './types';
-
-/** What is done after the lift, or to take back: outside of the budget, and never given up by it. */
-const AFTER_MS = 10_000;
-
-/** A write to a row of ours that no direction carries. */
-async function probe(session: Session, id: string): Promise<void> {
-  await inTransaction(session, async () => {
-    await session.run('SET LOCAL synchronous_commit = on');
-    const rows = await session.run(
-      `UPDATE pgshift.guard SET updated_at = clock_timestamp() WHERE id = $1 AND writable`,
-      [id],
-    );
-    if (rows !== 1) throw new Problem('FenceBroken', `${session.name}: does not take writes`);
-  });
-}
-
-interface Running {
-  readonly open: OpenPair;
-  readonly args: SwitchArgs;
-  readonly tools: Tools;
-  readonly parts: Parts;
-}
-
-/** After the lift: clients lead to the other side and go on. Right when any of it was done before. */
-async function goForward({ open, args, parts }: Running, epoch: number): Promise<void> {
-  const { both, traffic, pair } = open;
-  const to = otherSide(args.from);
-  const call = (what: string) =>
-    open.call(`${args.purpose}/${args.number}/${what}`, AFTER_MS, {
-      token: epoch,
-      signal: new AbortController().signal,
-    });
-  await parts.run('switch_traffic', async () => {
-    // CONNECT first: clients come in the moment they are pointed there.
-    await restoreConnect(both[to], must(await readGuard(both[to], pair.migration), both[to], pair.migration));
-    await traffic.point(to, call('point'));
-  });
-  crashPoint('flip.after', args.purpose);
-  await parts.run('probe', async () => {
-    await probe(both[to], pair.migration);
-    const state = await traffic.status(call('status'));
-    if (state.target !== to) throw new Problem('TrafficFailed', state.because ?? `clients do not lead to ${to}`);
-  });
-  await parts.run('resume', () => traffic.resume(call('resume')));
-  crashPoint('resume.after', args.purpose);
-}
-
-/** Nothing was lifted: the side that it came from takes writes, clients go on there, and the sync goes on. Right when any of it was done before. */
-async function goBack({ open, args }: Running): Promise<void> {
-  const { both, pair, traffic } = open;
-  // Also when this attempt was given up, or the worker shuts down: clients are waiting.
-  const signal = new AbortController().signal;
-  const { from } = args;
-  const to = otherSide(from);
-  await takeBack(both, pair.migration, from, { ...fencingOf(args, signal), deadlineMs: 0 });
-  const row = must(await readGuard(both[from], pair.migration), both[from], pair.migration);
-  await traffic.undo(from, open.call(`${args.purpose}/${args.number}/undo`, AFTER_MS, { token: row.epoch, signal }));
-  const there = directionFrom(from);
-  const back = directionFrom(to);
-  // The way back has an origin of its own that means nothing any more: it is made anew by the next attempt.
-  await dropDirection(both, pair, back, { ...open.patience, budgetMs: AFTER_MS, signal });
-  await activate(both, pair, there);
-}
-
-const outcomeOf = (running: Running, of: Partial<SwitchOutcome> & Pick<SwitchOutcome, 'outcome'>): SwitchOutcome => ({
-  pausedMs: Math.round(running.parts.spentMs),
-  fenceLsn: null,
-  appliedLsn: null,
-  clientErrors: null,
-  because: null,
-  parts: running.parts.done,
-  ...of,
-});
 
 interface Seen {
   fenceLsn: string | null;
@@ -140,6 +68,12 @@ async function close({ open, args, tools, parts }: Running, attempt: Attempt, se
   );
 }
 
+/** Whoever cannot be asked now could not be led over after the lift either, and from there nobody turns back. Throws TrafficFailed. */
+async function stillLed({ open, args }: Running, { from, epoch }: Attempt, leftMs: number): Promise<void> {
+  const state = await open.traffic.status(open.call(`${args.purpose}/${args.number}/look`, leftMs, { token: epoch }));
+  if (state.target !== from) throw new Problem('TrafficFailed', state.because ?? `clients do not lead to ${from}`);
+}
+
 async function carrySequences(both: OpenPair['both'], from: Side, gap: number): Promise<SequencesSet> {
   const to = otherSide(from);
   const set = await setSequences(both[from], both[to], gap);
@@ -155,13 +89,10 @@ interface Known {
   readonly look: QuickVerify;
 }
 
-/** The other side has the position; rows, schema and sequences agree; the way back is on. */
-async function carryOver(
-  { open, args, tools, parts }: Running,
-  { from, to }: Attempt,
-  seen: Seen,
-  known: Known,
-): Promise<void> {
+/** The other side has the position; rows, schema and sequences agree; the way back is on; whoever leads clients still answers. */
+async function carryOver(running: Running, attempt: Attempt, seen: Seen, known: Known): Promise<void> {
+  const { open, args, tools, parts } = running;
+  const { from, to } = attempt;
   const { both, pair, control } = open;
   const there = directionFrom(from);
   await parts.run(
@@ -179,7 +110,9 @@ async function carryOver(
       await deactivate(both, pair, there);
       // Rows by sessions of their own, at the same time as everything else; both are waited for, whatever either says.
       const [rows, rest] = await Promise.allSettled([
-        known.look.run(control.switch.verify, known.verified, () => parts.left('the last look at rows')),
+        known.look.run(control.switch.verify, known.verified, seen.fenceLsn ?? '', () =>
+          parts.left('the last look at rows'),
+        ),
         refuseDdl(both[from], known.schema).then(() => carrySequences(both, from, control.sequenceGap)),
       ]);
       if (rows.status === 'rejected') throw rows.reason;
@@ -198,9 +131,47 @@ async function carryOver(
   );
   await parts.run(
     'reverse',
-    () => readyWayBack(both, pair, directionFrom(to)),
+    async (left) => {
+      const [ready, led] = await Promise.allSettled([
+        readyWayBack(both, pair, directionFrom(to)),
+        stillLed(running, attempt, left),
+      ]);
+      if (ready.status === 'rejected') throw ready.reason;
+      if (led.status === 'rejected') throw led.reason;
+      return ready.value;
+    },
     (lsn) => ({ from: lsn }),
   );
+}
+
+/** Read while clients still work: what the last look compares. What changed since prepareSwitch looked is little. */
+const CHANGED_MS = 20_000;
+
+interface LastLook {
+  readonly prepared: OpenPairs;
+  readonly rows: ChangedRows | null;
+  readonly look: QuickVerify;
+}
+
+async function openLook(open: OpenPair, args: SwitchArgs, tools: Tools): Promise<LastLook> {
+  const { both, pair, control } = open;
+  const { from } = args;
+  const plan = await proofPlan({ ...args, what: 'verify' }, tools);
+  const prepared = await openPairs(pair[from], pair[otherSide(from)], plan, 'last-look');
+  let rows: ChangedRows | null = null;
+  try {
+    if (control.switch.verify === 'changed') rows = await openChanged(both, pair, from, prepared, 'take over');
+    await rows?.catchUp(CHANGED_MS, tools.signal);
+    return { prepared, rows, look: quickVerify(prepared, rows, tools.signal) };
+  } catch (error) {
+    await closeLook({ prepared, rows });
+    throw error;
+  }
+}
+
+async function closeLook({ prepared, rows }: Pick<LastLook, 'prepared' | 'rows'>): Promise<void> {
+  await rows?.close();
+  await prepared.close();
 }
 
 /** Throws only where it could neither go on nor back: then `settleSwitch` does, by what the guard rows say. */
@@ -211,8 +182,8 @@ export const switchOver = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcom
     const to = otherSide(from);
     const schema = await schemaState(both[from]);
     const verified = await countersAt(both.blue, pair.migration, from);
-    const plan = await proofPlan({ ...args, what: 'verify' }, tools);
-    const look = await openQuickVerify(pair[from], pair[to], plan);
+    const last = await openLook(open, args, tools);
+    const { look } = last;
     const seen: Seen = { fenceLsn: null, appliedLsn: null, clientErrors: 0 };
     let running: Running | null = null;
     let epoch = 0;
@@ -243,7 +214,7 @@ export const switchOver = (args: SwitchArgs, tools: Tools): Promise<SwitchOutcom
       await goBack(running);
       return outcomeOf(running, { outcome: 'undone', because, code, ...seen });
     } finally {
-      await look.close();
+      await closeLook(last);
     }
   });
 

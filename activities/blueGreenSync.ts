@@ -24,6 +24,7 @@ import { createSlotWithSnapshot, slotState } from '../postgres/switch/slot';
 import { ensureSubscription } from '../postgres/switch/subscription';
 import { checkSignal } from '../postgres/work';
 import { fencingOf } from './blueGreen';
+import { ChangedWatch } from './changedWatch';
 import { Reporter } from './context';
 import type { Tools } from './context';
 import { withContext } from './data';
@@ -122,21 +123,30 @@ const LASTS = 5;
 
 /** Beside everything else: is the direction that replicates well? Answers when what is wrong has changed for good, and hourly. */
 export async function watchPair(args: WatchPairArgs, tools: Tools): Promise<PairWatched> {
+  const changed = new ChangedWatch(args, tools);
+  try {
+    return await watch(args, tools, changed);
+  } finally {
+    await changed.close();
+  }
+}
+
+async function watch(args: WatchPairArgs, tools: Tools, changed: ChangedWatch): Promise<PairWatched> {
   const began = performance.now();
   const reporter = new Reporter();
   let differs = 0;
-  let latest: PairWatched = { problems: args.known, lagBytes: null, lagMs: null, lost: false };
   for (;;) {
-    const look = await lookAt(args, tools).catch((error: unknown): PairWatched => {
+    changed.look();
+    const seen = await lookAt(args, tools).catch((error: unknown): PairWatched => {
       if (!(error instanceof Problem)) throw error;
       checkSignal(tools.signal);
       return { problems: [`${error.code}: ${error.message}`], lagBytes: null, lagMs: null, lost: false };
     });
-    latest = look;
+    const look: PairWatched = { ...seen, problems: [...seen.problems, ...changed.problems] };
     tools.beat({ lagBytes: look.lagBytes });
     reporter.report(liveOf('replication', tools.attempt, { bytes: look.lagBytes, ms: look.lagMs }));
     differs = look.problems.join() === args.known.join() ? 0 : differs + 1;
-    if (differs >= LASTS || performance.now() - began > args.maxMs) return latest;
+    if (differs >= LASTS || performance.now() - began > args.maxMs) return look;
     await sleep(LOOK_MS, undefined, { signal: tools.signal });
   }
 }

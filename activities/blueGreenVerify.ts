@@ -12,6 +12,7 @@ import type { Session } from '../postgres/session';
 import { withSession } from '../postgres/session';
 import { shown } from '../plan/model/quote';
 import { compareShapes } from '../postgres/switch/carried';
+import { rememberChanges } from '../postgres/switch/changedSlot';
 import type { Counters } from '../postgres/switch/quickVerify';
 import { readCounters } from '../postgres/switch/quickVerify';
 import type { VerifyContext, VerifyProgress } from '../postgres/verify';
@@ -73,9 +74,10 @@ export async function proofPlan(args: Omit<VerifyPairArgs, 'number'>, tools: Too
 
 const COUNTERS = 'verified/';
 
-/** Before the first row is compared: what is written from here on is looked at again in the pause. */
+/** Before the first row is compared: what is written from here on is compared again, row by row, at the latest in the pause. */
 const keepCounters = (args: VerifyPairArgs, tools: Tools): Promise<void> =>
-  withPair(args, tools, async ({ both }) => {
+  withPair(args, tools, async ({ both, pair }) => {
+    await rememberChanges(both, pair, args.from);
     const counters = await readCounters(both[args.from]);
     await both.blue.run(
       `INSERT INTO pgshift.steps (migration_name, step_id, phase, status, result) VALUES ($1, $2, 'validate_green', 'done', $3::jsonb)

@@ -284,6 +284,8 @@ export interface SwitchReady {
   readonly traffic: readonly string[];
   readonly lagBytes: number | null;
   readonly lagMs: number | null;
+  /** Rows that changed since every row was compared, and were compared again; null = they are not known one by one. */
+  readonly compared: number | null;
   /** Tables whose wall has to go up inside the pause. */
   readonly unwalled: number;
 }

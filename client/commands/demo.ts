@@ -18,7 +18,8 @@ interface DemoFlags {
 
 function chapters(given: string): Chapter[] {
   return given.split(',').map((name) => {
-    const chapter = CHAPTERS.find((one) => one === name.trim());
+    // The plan's kind has a hyphen, the chapter has none: either is understood.
+    const chapter = CHAPTERS.find((one) => one === name.trim().replace('blue-green', 'bluegreen'));
     if (chapter !== undefined) return chapter;
     throw new Problem('InvalidUsage', `--only takes ${CHAPTERS.join(', ')}`, { value: name });
   });

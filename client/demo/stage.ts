@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { Client } from 'pg';
 import { Problem } from '../../plan/model/errors';
 import { formatCount } from '../../plan/model/values';
-import { relation } from '../../postgres/ident';
+import { ident, relation } from '../../postgres/ident';
 import { homeFolder } from '../../worker/devFile';
 import { startDevStack } from '../../worker/dev';
 import type { DevStack } from '../../worker/dev';
@@ -27,11 +27,18 @@ export interface Stage {
   readonly workload: Workload;
   /** Rows of the table that changes. */
   readonly rows: number;
+  /** Connection `green`, to an empty database. A secret; null = it was not asked for. */
+  readonly greenUrl: string | null;
 }
+
+/** Beside the stage's database `app`: the other one of a switch, on the same server. */
+const GREEN = 'app_green';
 
 export interface StageOptions {
   readonly data?: string | undefined;
   readonly rows?: number | undefined;
+  /** Makes a second, empty database as well. */
+  readonly green: boolean;
   readonly note: (line: string) => void;
 }
 
@@ -51,7 +58,9 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   const home = resolve(homeFolder(), 'demo');
   mkdirSync(home, { recursive: true });
   const configFile = join(home, 'pgshift.config.yaml');
-  writeFileSync(configFile, 'databases: {}\n');
+  // Its port is not known yet: the worker reads the file when it needs the connection.
+  const greenFile = join(home, 'green.url');
+  writeFileSync(configFile, options.green ? 'databases:\n  green:\n    url: file:green.url\n' : 'databases: {}\n');
   const stack = await startDevStack({
     home,
     configFile,
@@ -71,7 +80,8 @@ export async function startStage(options: StageOptions): Promise<Stage> {
         options.data === undefined
           ? await sample(client, options)
           : await dump(client, url, stack, options.data, options);
-      return { stack, url, ...made };
+      const greenUrl = options.green ? await makeGreen(client, url, greenFile) : null;
+      return { stack, url, greenUrl, ...made };
     } finally {
       await client.end();
     }
@@ -81,7 +91,15 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   }
 }
 
-type Made = Omit<Stage, 'stack' | 'url'>;
+async function makeGreen(client: Client, url: string, file: string): Promise<string> {
+  await client.query(`CREATE DATABASE ${ident(GREEN)}`);
+  const green = new URL(url);
+  green.pathname = `/${GREEN}`;
+  writeFileSync(file, `${green.toString()}\n`, { mode: 0o600 });
+  return green.toString();
+}
+
+type Made = Omit<Stage, 'stack' | 'url' | 'greenUrl'>;
 
 async function sample(client: Client, { rows = SAMPLE_PAYMENTS, note }: StageOptions): Promise<Made> {
   const made = await makeSample(client, { payments: rows });

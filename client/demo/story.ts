@@ -3,22 +3,14 @@
  * keeps true: whatever it prints about the outcome was looked at here, in the database or in the writer's own figures, and is a claim
  * that holds or fails the demo.
  */
-import { execFile } from 'node:child_process';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { Problem } from '../../plan/model/errors';
 import { validatePlan } from '../../plan/model/validate';
 import { formatCount } from '../../plan/model/values';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { readCatalog } from '../../postgres/catalog/read';
 import { temporalOptions } from '../../worker/temporal';
-import { readReport } from '../commands/report';
-import { readStatus } from '../commands/status';
-import { follow } from '../follow';
-import type { Until } from '../follow';
-import { createProgressView } from '../render/progress';
 import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import { changeSql } from './change';
@@ -27,6 +19,7 @@ import type { Resumed } from './kill';
 import { judge } from './judge';
 import type { Seen } from './judge';
 import type { DemoPart } from './claims';
+import { DemoRun } from './run';
 import { planText } from './planText';
 import type { ShownPlan } from './planText';
 import { readShape } from './shape';
@@ -35,10 +28,7 @@ import type { Stage } from './stage';
 import { tableOf } from './stage';
 import { Writer } from './writer';
 
-const run = promisify(execFile);
-
 export const DEMO_MIGRATION = 'demo_precision';
-const BY = 'demo@pgshift.example';
 const BASELINE_MS = 8_000;
 const HOLD_MS = 5_000;
 /** The whole chapter must not hang: what takes longer is a failure, with the place where it stood. */
@@ -53,7 +43,8 @@ export async function schemaChapter(stage: Stage, terminal: Terminal): Promise<D
   const abort = AbortSignal.timeout(CHAPTER_MS);
   setMaxListeners(0, abort); // one for each look at the run
   try {
-    return await new SchemaStory(stage, terminal, client, temporal, writer, abort).tell();
+    const run = new DemoRun(`migration/app/${DEMO_MIGRATION}`, stage, terminal, temporal, abort);
+    return await new SchemaStory(stage, terminal, client, run, writer, abort).tell();
   } finally {
     writer.kill();
     await client.end().catch(() => undefined);
@@ -62,13 +53,11 @@ export async function schemaChapter(stage: Stage, terminal: Terminal): Promise<D
 }
 
 class SchemaStory {
-  readonly #id = `migration/app/${DEMO_MIGRATION}`;
-
   constructor(
     readonly stage: Stage,
     readonly terminal: Terminal,
     readonly client: Client,
-    readonly temporal: Temporal,
+    readonly run: DemoRun,
     readonly writer: Writer,
     readonly signal: AbortSignal,
   ) {}
@@ -88,25 +77,25 @@ class SchemaStory {
 
     writer.period('during');
     const death = await this.#toTheGate();
-    await this.#signal('approve', { gate: 'contract', reason: 'the proof is there' });
-    await this.#watch('hold');
+    await this.run.send('approve', { gate: 'contract', reason: 'the proof is there' });
+    await this.run.watch('hold');
     writer.period('hold');
     terminal.note(`in the hold: ${HOLD_MS / 1000} s of writes to the new shape, the old one is kept in step`);
     await sleep(HOLD_MS);
-    const report = await readReport(this.temporal, this.#id);
+    const report = await this.run.report();
     const contracted = await this.#shape();
     const held = await writer.check();
     const inHold = await fingerprintCatalog(client);
 
     writer.period('rollback');
-    await this.#signal('rollback', { reason: 'the demo takes it back' });
-    await this.#watch('end');
+    await this.run.send('rollback', { reason: 'the demo takes it back' });
+    await this.run.watch('end');
     const after = await fingerprintCatalog(client);
     const taken = await writer.check();
     const seen: Seen = {
       stage,
       report,
-      end: await this.#end(),
+      end: await this.run.end(),
       death,
       contracted,
       shapeAfter: await this.#shape(),
@@ -115,7 +104,7 @@ class SchemaStory {
       asked: plan.asked,
       catalogue: { before, inHold, after },
       periods: await writer.stop(),
-      link: this.temporal.url(this.#id),
+      link: this.run.link,
       seconds: (Date.now() - began) / 1000,
     };
     return judge(seen);
@@ -141,15 +130,8 @@ class SchemaStory {
   /** Start, death in the backfill, and on to the gate. */
   async #toTheGate(): Promise<Resumed | null> {
     const { stage, client, terminal } = this;
-    await this.temporal.start({
-      type: 'schemaMigration',
-      id: this.#id,
-      argument: this.#planInput(),
-      by: BY,
-      summary: 'the demo of pgshift',
-      attributes: { name: DEMO_MIGRATION, database: 'app', kind: 'schema-migration' },
-    });
-    terminal.note(`started ${this.#id}\n   look ${this.temporal.url(this.#id) ?? 'in the Web UI'}`);
+    const argument = this.#planInput();
+    await this.run.start({ type: 'schemaMigration', name: DEMO_MIGRATION, kind: 'schema-migration', argument });
     const over = new AbortController();
     const asked = { migration: DEMO_MIGRATION, rows: stage.rows, signal: AbortSignal.any([over.signal, this.signal]) };
     const killing = killInBackfill(client, stage.stack, asked).then((death) => {
@@ -160,7 +142,7 @@ class SchemaStory {
       return death;
     });
     try {
-      await this.#watch('rest');
+      await this.run.watch('rest');
     } finally {
       over.abort();
     }
@@ -168,43 +150,6 @@ class SchemaStory {
     if (death === null) return null;
     const total = await client.query<{ n: string }>(`SELECT count(*) AS n FROM ${tableOf(stage.change)}`);
     return resumed(client, stage.stack, death, { migration: DEMO_MIGRATION, total: Number(total.rows[0]?.n ?? 0) });
-  }
-
-  /** Follows the run to a point; anything but that point is the end of the story. */
-  async #watch(until: Until): Promise<void> {
-    const view = createProgressView(this.terminal.json ? { ...this.terminal, json: false } : this.terminal);
-    try {
-      const status = await follow(this.temporal, this.#id, { until, signal: this.signal, onSnapshot: view.show });
-      const wanted = until === 'rest' ? 'waiting' : until === 'hold' ? 'holding' : 'rolled_back';
-      if (status.status === wanted) return;
-      throw new Problem(
-        'StepFailed',
-        `the run is ${status.status} in ${status.phase}, the demo expected ${wanted}: ${status.lastError?.message ?? status.waitingFor?.reason ?? 'no reason given'}`,
-        { hint: `logs: ${this.stage.stack.home}/log` },
-      );
-    } finally {
-      view.stop();
-    }
-  }
-
-  /** A signal by the Temporal CLI, with nothing of ours: what a person could type. */
-  async #signal(name: string, message: Readonly<Record<string, string>>): Promise<void> {
-    const { stack } = this.stage;
-    const input = JSON.stringify({ by: BY, ...message });
-    const args = ['workflow', 'signal', '--workflow-id', this.#id, '--name', name, '--input', input];
-    this.terminal.note(`$ temporal ${args.slice(0, -1).join(' ')} '${input}'`);
-    await run(stack.temporalCli?.path ?? 'temporal', [
-      ...args,
-      '--address',
-      stack.temporalAddress,
-      '--namespace',
-      stack.namespace,
-    ]);
-  }
-
-  async #end(): Promise<string> {
-    const seen = await this.temporal.describe(this.#id);
-    return seen === null ? 'unknown' : (await readStatus(this.temporal, seen)).status;
   }
 
   #shape(): Promise<Shape> {

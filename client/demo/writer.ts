@@ -34,6 +34,12 @@ const entry = (): string => {
   return here.replace(resolve(__dirname, '..', '..') + sep, resolve(__dirname, '..', '..', 'dist') + sep);
 };
 
+/** Where the writer's clients come from, when it is not one database alone: the router library, which follows a switch. */
+export interface WriterRoute {
+  readonly route: string;
+  readonly green: string;
+}
+
 export class Writer {
   readonly #child: ChildProcess;
   #waiting: { type: FromWriter['type']; resolve: (message: FromWriter) => void; reject: (e: Error) => void } | null =
@@ -51,15 +57,17 @@ export class Writer {
     });
   }
 
-  /** Starts the process and waits for its first connections. `url` goes by environment, never by argument. */
+  /** Starts the process and waits for its first connections. URLs go by environment, never by argument. */
   static async start(
     url: string,
     workload: Workload,
     rate = WRITER_RATE,
     connections = WRITER_CONNECTIONS,
+    routed?: WriterRoute,
   ): Promise<Writer> {
+    const follows = routed ? { DEMO_WRITER_ROUTE: routed.route, DEMO_WRITER_GREEN_URL: routed.green } : {};
     const child = fork(entry(), [], {
-      env: { ...process.env, DEMO_WRITER_URL: url },
+      env: { ...process.env, DEMO_WRITER_URL: url, ...follows },
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     const writer = new Writer(child);

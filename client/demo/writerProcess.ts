@@ -4,6 +4,8 @@
  * a write enters the ledger only when Postgres has acknowledged it. It knows nothing of pgshift; it is told only which period it is in.
  */
 import { Client } from 'pg';
+import type { ClientBase } from 'pg';
+import { createRouter } from '../router';
 import { Ledger } from './ledger';
 import { Period } from './latency';
 import type { PeriodReport } from './latency';
@@ -17,6 +19,17 @@ interface Operation {
 }
 
 const url = process.env.DEMO_WRITER_URL ?? '';
+const { DEMO_WRITER_ROUTE: route, DEMO_WRITER_GREEN_URL: green = '' } = process.env;
+/** Of an application that follows a switch; null = it keeps its connections to the one database. */
+const router = route
+  ? createRouter({
+      route,
+      connections: { blue: url, green },
+      pool: { max: 8, application_name: 'shop' },
+    })
+  : null;
+/** Of a connection that breaks: the statement on it says so. */
+const ignored = (): void => undefined;
 const say = (message: FromWriter): void => void process.send?.(message);
 /** Of 20 operations: 10 reads, 6 updates, 3 inserts, 1 delete, in an order that mixes them. */
 const MIX: readonly Kind[] =
@@ -53,7 +66,7 @@ class Session {
     if (!this.#busy) void this.#drain();
   }
 
-  async connect(): Promise<Client> {
+  async connect(): Promise<ClientBase> {
     const client = new Client({ connectionString: url, application_name: `shop ${this.number}` });
     client.on('error', () => (this.#client = null));
     await client.connect();
@@ -113,7 +126,21 @@ class Session {
 
   /** Prepared by name, as applications do; a changed result type is answered as drivers do: prepare again, once. */
   async #send(kind: Kind, values: readonly unknown[]): Promise<number> {
-    const client = this.#client ?? (await this.connect());
+    if (router === null) return this.#sendBy(this.#client ?? (await this.connect()), kind, values);
+    const client = await router.pool().connect();
+    let broken = true;
+    client.on('error', ignored);
+    try {
+      const done = await this.#sendBy(client, kind, values);
+      broken = false;
+      return done;
+    } finally {
+      client.off('error', ignored);
+      client.release(broken);
+    }
+  }
+
+  async #sendBy(client: ClientBase, kind: Kind, values: readonly unknown[]): Promise<number> {
     const send = async (): Promise<number> => {
       const name = `${kind}_${this.#generation.get(kind) ?? 0}`;
       return (await client.query({ name, text: this.workload.statements[kind], values: [...values] })).rowCount ?? 0;
@@ -171,16 +198,24 @@ async function quiet(): Promise<void> {
 
 async function check(workload: Workload): Promise<void> {
   await quiet();
-  const client = new Client({ connectionString: url, application_name: 'shop ledger' });
-  await client.connect();
-  say({ type: 'checked', check: await ledger.check(client, workload) });
-  await client.end();
+  if (router === null) {
+    const client = new Client({ connectionString: url, application_name: 'shop ledger' });
+    await client.connect();
+    say({ type: 'checked', check: await ledger.check(client, workload) });
+    await client.end();
+  } else {
+    // Where the writes go now, and by the same way.
+    const client = await router.pool().connect();
+    say({ type: 'checked', check: await ledger.check(client, workload) });
+    client.release();
+  }
   paused = false;
 }
 
 async function start(workload: Workload, rate: number, connections: number): Promise<void> {
   sessions = Array.from({ length: connections }, (_, i) => new Session(i, connections, workload));
-  for (const session of sessions) await session.connect();
+  if (router) await router.ready();
+  else for (const session of sessions) await session.connect();
   pace(rate);
   say({ type: 'ready' });
   setInterval(() => say({ type: 'tick', report: period.report() }), 1_000).unref();
@@ -191,6 +226,7 @@ async function stop(): Promise<void> {
   stopping = true;
   begin('end');
   for (const session of sessions) await session.close();
+  await router?.close();
   say({ type: 'report', periods: reports });
   process.disconnect();
 }

@@ -12,7 +12,8 @@ export interface RoadView {
 
 export function renderRoad({ road, file, gates }: RoadView, colors: Colors): string {
   const rows = road.steps.flatMap(({ id, title, clients, wayBack }, i) => {
-    const gate = id === 'gate' ? gates['switch_traffic'] : gates[id];
+    // The gate of the switch is passed before clients wait, not in the step whose name it has.
+    const gate = id === 'gate' ? gates['switch_traffic'] : id === 'switch_traffic' ? undefined : gates[id];
     const waits = gate === undefined ? [] : [['', `waits for ${gate}`, '', '']];
     const row = [`${i + 1} ${id}`, title, clients, wayBack];
     return id === 'gate' ? [row, ...waits] : [...waits, row];

@@ -45,6 +45,8 @@ export interface Wire {
   readonly identity: Identity;
   /** Everything before it is durable on the other side. */
   confirm(lsn: bigint): void;
+  /** Asks how far it is: `onIdle` hears it. */
+  ask(): void;
   pause(): void;
   resume(): void;
   /** Rejects with a Problem when the connection ends by itself; never resolves. */
@@ -188,6 +190,7 @@ export async function openWire(
       confirmed = lsn;
       tell();
     },
+    ask: () => tell(true),
     pause: () => line.stream.pause(),
     resume: () => line.stream.resume(),
     broken,

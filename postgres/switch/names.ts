@@ -15,6 +15,8 @@ export interface ReplicationNames {
   /** Also the subscription's application_name on the publisher. */
   readonly subscription: string;
   readonly slot: string;
+  /** Slot from which the rows that changed since they were compared are compared again. */
+  readonly checkSlot: string;
 }
 
 /** Everything of ours outside schema pgshift begins so. */
@@ -29,5 +31,5 @@ const keyOf = (migration: string, databases: string): string =>
 /** `pairing` tells pairs of databases apart that one server holds (pair.ts). */
 export function replicationNames(migration: string, pairing: string, direction: Direction): ReplicationNames {
   const name = `${PREFIX}${keyOf(migration, pairing)}_${direction === 'forward' ? 'fwd' : 'rev'}`;
-  return { publication: name, subscription: name, slot: name };
+  return { publication: name, subscription: name, slot: name, checkSlot: `${name}_chk` };
 }

@@ -1,6 +1,7 @@
 /**
- * The last look inside the pause: what changed since every row was compared is compared once more, now that nobody writes. Keeps true: what differs stops
- * the switch; a table that is too large to be read in the pause is compared by its newest rows, and is counted as such, never as whole.
+ * The last look inside the pause: what changed since every row was compared is compared once more, now that nobody writes. Row by row where the changes
+ * are known by their keys (changedRows.ts); elsewhere (no key, truncated, never compared) the tables that were written to. Keeps true: what differs
+ * stops the switch; a table that is too large to be read in the pause is compared by its newest rows, and is counted as such, never as whole.
  */
 import { Problem } from '../../plan/model/errors';
 import { shown, shownRelation } from '../../plan/model/quote';
@@ -15,6 +16,7 @@ import { selfTest } from '../verify/selfTest';
 import type { SessionPair } from '../verify/session';
 import { closePair, openPair } from '../verify/session';
 import { readShapes } from '../verify/shapes';
+import type { ChangedRows } from './changedRows';
 import { ofUser } from './tables';
 
 /** Rows written so far, by table. Reset or unknown figures are never equal to anything. */
@@ -36,6 +38,9 @@ const WHOLE_BYTES = 4 * 1024 ** 2;
 const NEWEST = 1_000;
 
 export interface QuickVerified {
+  /** Rows that changed since they were compared; null = the changes are not known by their keys. */
+  readonly changed: number | null;
+  /** Compared as tables. */
   readonly tables: number;
   /** Compared by their newest rows alone. */
   readonly newest: number;
@@ -46,8 +51,12 @@ export interface QuickVerified {
 
 export interface QuickVerify {
   /** `before` = counters of when every row was compared; null = everything counts as changed. Throws ProofFailed, SwitchOverran. */
-  run(what: 'changed' | 'full', before: Counters | null, leftMs: () => number): Promise<QuickVerified>;
-  close(): Promise<void>;
+  run(
+    what: 'changed' | 'full',
+    before: Counters | null,
+    fenceLsn: string,
+    leftMs: () => number,
+  ): Promise<QuickVerified>;
 }
 
 interface Sum extends Record<string, unknown> {
@@ -89,49 +98,71 @@ async function compareOne(sessions: SessionPair, pair: Pair, newest: boolean, le
 /** Part of the pause that may be spent here when the plan asks for changed rows only. */
 const SHARE = 0.4;
 
-/** Opens sessions and reads both catalogues, before clients wait. */
-export async function openQuickVerify(source: Target, target: Target, plan: ValidationPlan): Promise<QuickVerify> {
-  const sessions = await openPair(source, target, plan.name, 'last-look');
+export interface OpenPairs {
+  readonly sessions: SessionPair;
+  readonly pairs: readonly Pair[];
+  close(): Promise<void>;
+}
+
+/** Sessions that compare, and what is compared with what. */
+export async function openPairs(
+  source: Target,
+  target: Target,
+  plan: ValidationPlan,
+  purpose: string,
+): Promise<OpenPairs> {
+  const sessions = await openPair(source, target, plan.name, purpose);
   try {
     const test = await selfTest(sessions);
     const [here, there] = await Promise.all([readShapes(sessions.source), readShapes(sessions.target)]);
     const pairs =
       here.length === 0 ? [] : pairTables({ plan, source: here, target: there, sameDatabase: false, test }).pairs;
-    return {
-      async run(what, before, leftMs) {
-        const now = before === null ? null : await readCounters(sessions.source);
-        const changed = pairs.filter(
-          ({ label, source: shape }) =>
-            what === 'full' || shape.partitioned || now === null || now[label] !== before?.[label],
-        );
-        const done = { tables: 0, newest: 0, rows: 0, unread: 0 };
-        const began = performance.now();
-        const share = what === 'full' ? Infinity : leftMs() * SHARE;
-        // The smallest first: as many as can be had.
-        for (const pair of [...changed].sort((a, b) => a.source.bytes - b.source.bytes)) {
-          const left = Math.min(leftMs(), share - (performance.now() - began));
-          const newest = what === 'changed' && pair.source.bytes > WHOLE_BYTES;
-          if (left <= 0 || (newest && !pair.key?.walk)) {
-            done.unread += 1;
-            continue;
-          }
-          try {
-            done.rows += await compareOne(sessions, pair, newest, left);
-            done.tables += 1;
-            if (newest) done.newest += 1;
-          } catch (error) {
-            if (!isTimeout(error)) throw error;
-            if (what === 'full')
-              throw new Problem('SwitchOverran', `${shown(pair.label)} could not be compared within the pause`);
-            done.unread += 1;
-          }
-        }
-        return done;
-      },
-      close: () => closePair(sessions),
-    };
+    return { sessions, pairs, close: () => closePair(sessions) };
   } catch (error) {
     await closePair(sessions);
     throw error;
   }
+}
+
+/** Before clients wait. `rows` reads what changed; null = nobody knows it by its keys. Both stay the caller's. */
+export function quickVerify(
+  { sessions, pairs }: OpenPairs,
+  rows: ChangedRows | null,
+  signal: AbortSignal,
+): QuickVerify {
+  return {
+    async run(what, before, fenceLsn, leftMs) {
+      const byKey = what === 'changed' ? rows : null;
+      const now = before === null ? null : await readCounters(sessions.source);
+      const known = byKey === null ? null : await byKey.finish(fenceLsn, leftMs(), signal);
+      const changed = pairs.filter(
+        (pair) =>
+          byKey?.covers(pair) !== true &&
+          (what === 'full' || pair.source.partitioned || now === null || now[pair.label] !== before?.[pair.label]),
+      );
+      const done = { changed: known, tables: 0, newest: 0, rows: 0, unread: 0 };
+      const began = performance.now();
+      const share = what === 'full' ? Infinity : leftMs() * SHARE;
+      // The smallest first: as many as can be had.
+      for (const pair of [...changed].sort((a, b) => a.source.bytes - b.source.bytes)) {
+        const left = Math.min(leftMs(), share - (performance.now() - began));
+        const newest = what === 'changed' && pair.source.bytes > WHOLE_BYTES;
+        if (left <= 0 || (newest && !pair.key?.walk)) {
+          done.unread += 1;
+          continue;
+        }
+        try {
+          done.rows += await compareOne(sessions, pair, newest, left);
+          done.tables += 1;
+          if (newest) done.newest += 1;
+        } catch (error) {
+          if (!isTimeout(error)) throw error;
+          if (what === 'full')
+            throw new Problem('SwitchOverran', `${shown(pair.label)} could not be compared within the pause`);
+          done.unread += 1;
+        }
+      }
+      return done;
+    },
+  };
 }

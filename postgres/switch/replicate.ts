@@ -136,6 +136,7 @@ export async function dropDirection(
   if (subscriber) await dropSubscription(subscriber, names.subscription);
   crashPoint('direction.unsubscribed');
   if (publisher) {
+    await dropSlot(publisher, names.checkSlot);
     await dropSlot(publisher, names.slot);
     await dropPublication(publisher, names.publication, patience);
   }
@@ -171,7 +172,7 @@ const LEFT = `
      AND u.subdbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
   UNION ALL
   SELECT 'slot', s.slot_name::text FROM pg_catalog.pg_replication_slots AS s
-   WHERE s.slot_name ~ '^pgshift_[0-9a-f]{16}_(fwd|rev)$' AND s.database = pg_catalog.current_database()
+   WHERE s.slot_name ~ '^pgshift_[0-9a-f]{16}_(fwd|rev)(_chk)?$' AND s.database = pg_catalog.current_database()
   UNION ALL
   SELECT 'wall', t.tgrelid::regclass::text FROM pg_catalog.pg_trigger AS t WHERE t.tgname = '_pgshift_wall' AND NOT t.tgisinternal
    ORDER BY 1, 2`;

@@ -158,6 +158,19 @@ export async function ensureSlot(session: Session, name: string, deadlineMs: num
 export const advanceSlot = (session: Session, name: string, lsn: string): Promise<number> =>
   session.run(`SELECT pg_catalog.pg_replication_slot_advance($1, $2::pg_lsn)`, [name, lsn]);
 
+const FREE_MS = 5_000;
+
+/** Ends whoever reads it: a later attempt of ours goes on from where the slot is. Throws Timeout. */
+export async function freeSlot(session: Session, name: string): Promise<void> {
+  for (const until = performance.now() + FREE_MS; ; await sleep(20)) {
+    const state = await slotState(session, name);
+    if (state?.activePid === undefined || state.activePid === null) return;
+    if (performance.now() > until)
+      throw new Problem('Timeout', `${session.name}: slot ${name} is in use and its reader does not end`);
+    await session.run('SELECT pg_catalog.pg_terminate_backend($1)', [state.activePid]);
+  }
+}
+
 const DROP_MS = 10_000;
 
 /** Idempotent; ends its consumer if there is one. Throws Timeout when that does not go. */

@@ -1,36 +1,70 @@
-/** The kill matrix of a switch: the worker dies at every crash point of the road, of the switch and of the way back, each in a run of its own. */
-import type { Report } from '../../plan/model/status';
-import { BACK, INSIDE, runPair, THERE } from '../support/pairRun';
+/**
+ * The kill matrix of a switch: worker, Temporal, PgBouncer, blue and green die at every crash point of the road, of the switch and of the way back, and
+ * the network between the two databases is cut there, each in a run of its own under writers. Five rounds (PGSHIFT_CHAOS_ROUNDS=n for fewer); the result
+ * is written to test/chaos/RESULT-blue-green.md.
+ */
+import { lanesOr, runCases, writeResults } from '../support/chaosRun';
+import type { Case, CaseResult } from '../support/chaosRun';
+import { BACK, INSIDE, runPair, startPairServers, THERE } from '../support/pairRun';
+import type { PairCase, PairServers, Victim } from '../support/pairRun';
+import { hasPgbouncer } from '../support/pgbouncer';
 
-const LONG = 600_000;
-const only = process.env.PGSHIFT_CHAOS_ONLY ? new RegExp(process.env.PGSHIFT_CHAOS_ONLY) : null;
-const chosen = <T extends string>(list: readonly T[]): T[] =>
-  list.filter((one) => !only || only.test(`blue-green ${one}`));
+const LANES = lanesOr(2);
+const ROUNDS = Number(process.env.PGSHIFT_CHAOS_ROUNDS ?? 5);
+const ROUND_MS = 4 * 3_600_000;
+const VICTIMS: readonly Victim[] = [
+  ...['worker' as const, 'temporal' as const, 'blue' as const, 'green' as const, 'network' as const],
+  ...(hasPgbouncer ? ['pgbouncer' as const] : []),
+];
 
-const tell = (kill: string, { switches = [] }: Report): void =>
-  void process.stderr.write(
-    `${kill}: ${switches.map((s) => `${s.purpose} ${s.outcome} ${s.pausedMs} ms`).join(', ')}\n`,
-  );
+const results: CaseResult[] = [];
+/** Each lane has servers of its own that may die. */
+const lanes = new Map<number, Promise<PairServers & { stop(): Promise<void> }>>();
+const serversOf = (lane: number): Promise<PairServers> => {
+  const made = lanes.get(lane) ?? startPairServers(['temporal', 'blue', 'green']);
+  lanes.set(lane, made);
+  return made;
+};
 
-describe('blue-green', () => {
-  const there = chosen([...THERE, ...INSIDE]);
-  (there.length > 0 ? test : test.skip).each(there.length > 0 ? there : ['none'])(
-    'dies at %s',
-    async (kill) => {
-      const { missing, left, report } = await runPair({ kills: [kill], end: 'complete' });
-      tell(kill, report);
-      expect([missing, left, report.writableSide]).toEqual([[], [], 'green']);
+/** Only what dies is the lane's own: the others are those of the whole run. */
+async function needed(victim: Victim, lane: number): Promise<PairServers> {
+  if (victim !== 'temporal' && victim !== 'blue' && victim !== 'green') return {};
+  const { temporal, blue, green } = await serversOf(lane);
+  return victim === 'temporal' ? { temporal } : victim === 'blue' ? { blue } : { green };
+}
+
+function caseOf(round: number, victim: Victim, at: string, end: PairCase['end']): Case {
+  return {
+    name: `round ${round}: blue-green ${victim} at ${at}${end === 'complete' ? '' : ', on the way back'}`,
+    async run(lane) {
+      const run = await runPair({ kills: [{ at, victim }], end, servers: await needed(victim, lane) });
+      const { missing, left, report } = run;
+      const writable = end === 'complete' ? 'green' : 'blue';
+      const wrong = [
+        ...missing.slice(0, 3).map((one) => `lost or twice: ${one}`),
+        ...left.map((one) => `left over: ${one}`),
+        ...(report.writableSide === writable ? [] : [`${report.writableSide ?? 'nobody'} takes the writes`]),
+      ];
+      if (wrong.length > 0) throw new Error(wrong.join('; '));
     },
-    LONG,
-  );
-  const back = chosen(BACK);
-  (back.length > 0 ? test : test.skip).each(back.length > 0 ? back : ['none'])(
-    'dies at %s, on the way back',
-    async (kill) => {
-      const { missing, left, report } = await runPair({ kills: [kill], end: 'roll back' });
-      tell(kill, report);
-      expect([missing, left, report.writableSide]).toEqual([[], [], 'blue']);
-    },
-    LONG,
-  );
+  };
+}
+
+afterAll(async () => {
+  for (const one of lanes.values()) await (await one).stop();
+  writeResults('RESULT-blue-green.md', 'kill matrix of the switch', null, results);
 });
+
+test.each(Array.from({ length: ROUNDS }, (_, n) => n + 1))(
+  'every crash point, every victim, round %s',
+  async (round) => {
+    const cases = VICTIMS.flatMap((victim) => [
+      ...[...THERE, ...INSIDE].map((at) => caseOf(round, victim, at, 'complete')),
+      ...BACK.map((at) => caseOf(round, victim, at, 'roll back')),
+    ]);
+    const here = await runCases(cases, LANES);
+    results.push(...here);
+    expect(here.filter(({ failure }) => failure !== null)).toEqual([]);
+  },
+  ROUND_MS,
+);

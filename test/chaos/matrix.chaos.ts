@@ -3,11 +3,13 @@
  * of Temporal and of Postgres. Each case starts from the same database and must end like an undisturbed run, by every row and every row of the catalogue.
  * The result is written to test/chaos/RESULT.md; PGSHIFT_CHAOS_ONLY=regexp runs a part of it (and writes nothing).
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Step } from '../../plan/model/steps';
+import { lanesOr, runCases, writeResults } from '../support/chaosRun';
+import type { Case, CaseResult } from '../support/chaosRun';
 import { endState, rowsOf, startScenario } from '../support/killRun';
 import type { EndState, Kill, ScenarioRun } from '../support/killRun';
 import { killsOf, seed, seeded, storedSteps, undoKillsOf } from '../support/kills';
@@ -17,42 +19,7 @@ import { spine } from '../support/scenarios';
 
 const scenario = spine(6_000);
 const RANDOM_COLUMNS = ['token'];
-const only = process.env.PGSHIFT_CHAOS_ONLY ? new RegExp(process.env.PGSHIFT_CHAOS_ONLY) : null;
-const LANES = Number(process.env.PGSHIFT_CHAOS_LANES ?? 4);
-
-interface Case {
-  readonly name: string;
-  readonly run: () => Promise<void>;
-}
-
-interface Result {
-  readonly name: string;
-  readonly seconds: number;
-  readonly failure: string | null;
-}
-
-/** Runs the cases in a few lanes: each has its own database and queue, and most of its time is waiting for a heartbeat timeout. */
-async function runAll(cases: readonly Case[], lanes: number): Promise<Result[]> {
-  const waiting = cases.filter(({ name }) => !only || only.test(name));
-  const results: Result[] = [];
-  await Promise.all(
-    Array.from({ length: lanes }, async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) {
-        const began = Date.now();
-        const failure = await next.run().then(
-          () => null,
-          (error: unknown) => (error instanceof Error ? error.message : String(error)).slice(0, 2_000),
-        );
-        const seconds = (Date.now() - began) / 1_000;
-        results.push({ name: next.name, seconds, failure });
-        process.stderr.write(
-          `${failure === null ? 'ok  ' : 'FAIL'} ${seconds.toFixed(1)} s  ${next.name}${failure ? `\n     ${failure}` : ''}\n`,
-        );
-      }
-    }),
-  );
-  return results;
-}
+const LANES = lanesOr(4);
 
 function same(what: string, got: readonly string[], want: readonly string[]): void {
   const missing = want.filter((line) => !got.includes(line)).slice(0, 3);
@@ -69,7 +36,7 @@ function sameEnd(got: EndState, want: EndState): void {
 describe('the kill matrix', () => {
   const number = seed();
   const random = seeded(number);
-  const results: Result[] = [];
+  const results: CaseResult[] = [];
   let steps: readonly Step[];
   let before: EndState;
   let after: EndState;
@@ -129,13 +96,13 @@ describe('the kill matrix', () => {
 
   it('every crash point of every step, on the way there', async () => {
     const kills = ['claim.before', 'claim.after', ...steps.flatMap(killsOf), 'finish.before'];
-    results.push(...(await runAll(kills.map(there), LANES)));
+    results.push(...(await runCases(kills.map(there), LANES)));
     expect(results.filter(({ failure }) => failure !== null)).toEqual([]);
   });
 
   it('every crash point of every step, on the way back', async () => {
     const kills = steps.filter((step) => step.phase !== 'cleanup').flatMap(undoKillsOf);
-    const here = await runAll(kills.map(back), LANES);
+    const here = await runCases(kills.map(back), LANES);
     results.push(...here);
     expect(here.filter(({ failure }) => failure !== null)).toEqual([]);
   });
@@ -154,7 +121,7 @@ describe('the kill matrix', () => {
           sameEnd(await run.end(scenario.tables, RANDOM_COLUMNS), after);
         }),
     }));
-    const here = await runAll(cases, LANES);
+    const here = await runCases(cases, LANES);
     results.push(...here);
     expect(here.filter(({ failure }) => failure !== null)).toEqual([]);
   });
@@ -178,13 +145,13 @@ describe('the kill matrix', () => {
           sameEnd(await run.end(scenario.tables, RANDOM_COLUMNS), after);
         }),
     }));
-    const here = await runAll(cases, 2);
+    const here = await runCases(cases, 2);
     results.push(...here);
     expect(here.filter(({ failure }) => failure !== null)).toEqual([]);
   });
 
   it('two workers at once, one killed again and again', async () => {
-    const here = await runAll(
+    const here = await runCases(
       [
         {
           name: 'two workers, one killed every second',
@@ -246,13 +213,13 @@ describe('the kill matrix', () => {
         };
       }),
     );
-    const here = await runAll(cases, 2);
+    const here = await runCases(cases, 2);
     results.push(...here);
     expect(here.filter(({ failure }) => failure !== null)).toEqual([]);
   });
 
   it('writers go on while the change is killed and taken back: no acknowledged write is lost', async () => {
-    const here = await runAll(
+    const here = await runCases(
       [
         {
           name: 'writers during kills, there and back',
@@ -309,23 +276,5 @@ describe('the kill matrix', () => {
     expect(here.filter(({ failure }) => failure !== null)).toEqual([]);
   });
 
-  afterAll(() => {
-    if (only || results.length === 0) return;
-    const failed = results.filter(({ failure }) => failure !== null).length;
-    const file = resolve(__dirname, 'RESULT.md');
-    const lines = [
-      '# The last run of the kill matrix',
-      '',
-      `Made by \`npm run chaos\` (PGSHIFT_TEST_SEED=${number}) on ${new Date().toISOString().slice(0, 10)}: ${results.length - failed} passed, ${failed} failed.`,
-      '',
-      '| case | end | seconds |',
-      '|---|---|---|',
-      ...results.map(
-        ({ name, seconds, failure }) =>
-          `| ${name} | ${failure === null ? 'as undisturbed' : 'FAILED'} | ${seconds.toFixed(1)} |`,
-      ),
-      '',
-    ];
-    if (existsSync(file) || results.length > 0) writeFileSync(file, lines.join('\n'));
-  });
+  afterAll(() => writeResults('RESULT.md', 'kill matrix', number, results));
 });

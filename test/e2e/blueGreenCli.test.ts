@@ -34,7 +34,9 @@ test('plan, start, approve, watch, fence status, rollback and report', async () 
     const road = await cli('plan', file, '--json');
     expect(road.code).toBe(0);
     expect(road.json<Road>().steps.map(({ id }) => id)).toContain('apply_change');
-    expect((await cli('plan', file)).stdout).toMatch(/gate .*\n.*waits for a person/);
+    const shown = (await cli('plan', file)).stdout;
+    expect(shown).toMatch(/gate .*\n.*waits for a person/);
+    expect(shown.match(/waits for a person/g)).toHaveLength(1);
 
     const started = await cli('start', file, '--json');
     expect(started.code).toBe(0);

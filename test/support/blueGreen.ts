@@ -1,6 +1,7 @@
 /** For tests of workflow `blueGreen`: two databases, an application's role that follows a route, and writers that remember what was acknowledged. */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Pool } from 'pg';
 import { createRouter } from '../../client/router';
 import type { Router } from '../../client/router';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
@@ -13,6 +14,7 @@ import type { FenceStatus } from '../../postgres/switch/release';
 import { leavings } from '../../postgres/switch/replicate';
 import { target } from '../../postgres/types';
 import { needPostgresTools } from './copy';
+import type { Side } from '../../plan/model/traffic';
 import type { FreshDatabase, ServerVersion } from './database';
 import { freshDatabase } from './database';
 import { forget } from './pair';
@@ -29,6 +31,8 @@ export interface PairWorld {
   readonly blue: FreshDatabase;
   readonly green: FreshDatabase;
   readonly role: string;
+  /** How the application's role reaches a side by itself. */
+  readonly urls: { readonly blue: string; readonly green: string };
   readonly databases: Readonly<Record<string, string>>;
   /** A plan with short times; its route is the role's name. */
   plan(more?: Readonly<Record<string, unknown>>): Record<string, unknown>;
@@ -43,30 +47,43 @@ export interface PairWorld {
 
 let counter = 0;
 
+export interface WorldOptions {
+  /** Green's database has the name of blue's: of another server. */
+  readonly sameName?: boolean;
+  /** Servers of the test's own, where it has some: makes one database, after `setup`. */
+  readonly own?: { readonly [side in Side]?: (setup: string) => Promise<FreshDatabase> };
+}
+
 export async function pairWorld(
   setup = SHOP,
   versions: readonly [ServerVersion, ServerVersion] = [18, 18],
+  { sameName = false, own = {} }: WorldOptions = {},
 ): Promise<PairWorld> {
   await needPostgresTools();
   const role = `app_${randomBytes(4).toString('hex')}`;
-  const blue = await freshDatabase(
-    versions[0],
+  const make = (side: Side, sql: string, name?: string): Promise<FreshDatabase> =>
+    own[side]?.(sql) ?? freshDatabase(versions[side === 'blue' ? 0 : 1], sql, undefined, name);
+  const blue = await make(
+    'blue',
     `CREATE ROLE ${role} LOGIN; ${setup}; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role};
     GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`,
   );
-  const green = await freshDatabase(versions[1], versions[0] === versions[1] ? undefined : `CREATE ROLE ${role} LOGIN`);
+  const oneServer = versions[0] === versions[1] && !own.blue && !own.green;
+  const green = await make('green', oneServer ? '' : `CREATE ROLE ${role} LOGIN`, sameName ? blue.name : undefined);
   for (const one of [blue, green])
     await withSession(target('app', one.url), { purpose: 'test' }, async (session) => {
       await install(session);
       await grantRouting(session, [role]);
     });
   const as = (db: FreshDatabase): string => db.url.replace('postgres@', `${role}@`);
+  const urls = { blue: as(blue), green: as(green) };
   const routers: Router[] = [];
   const sides = { blue: target('blue', blue.url), green: target('green', green.url) };
   return {
     blue,
     green,
     role,
+    urls,
     databases: { blue: blue.url, green: green.url },
     plan(more = {}) {
       counter += 1;
@@ -85,7 +102,7 @@ export async function pairWorld(
       };
     },
     router() {
-      const made = createRouter({ route: role, connections: { blue: as(blue), green: as(green) }, pool: { max: 6 } });
+      const made = createRouter({ route: role, connections: urls, pool: { max: 6 } });
       routers.push(made);
       return made;
     },
@@ -124,22 +141,35 @@ export interface Ledger {
   stop(): Promise<void>;
 }
 
-/** Writers through the router, a third of them in transactions, each with a short rest between writes. An error is noted, and the write tried no more. */
-export function startWriters(router: Router, clients = 4, restMs = 5): Ledger {
+/** Of a connection that breaks while nothing is asked of it: the next statement says so. */
+const ignored = (): void => undefined;
+
+/** Of what writers need of a pool. */
+export type Writable = Pick<Pool, 'query' | 'connect'>;
+
+/**
+ * Writers through a router or a pool of any kind, a third of them in transactions, each with a short rest between writes. An error is noted, and the
+ * write tried no more. `first` tells the clients of one ledger from those of another.
+ */
+export function startWriters(of: Router | Writable, clients = 4, restMs = 5, first = 0): Ledger {
   const acknowledged = new Set<string>();
   const errors: string[] = [];
   let over = false;
-  const pool = router.pool();
+  const pool: Writable = 'pool' in of ? of.pool() : of;
   const insert = 'INSERT INTO writes (client, n) VALUES ($1, $2)';
   const one = async (client: number, n: number): Promise<void> => {
     if (client % 3 !== 0) return void (await pool.query(insert, [client, n]));
     const held = await pool.connect();
+    let broken = true;
+    held.on('error', ignored);
     try {
       await held.query('BEGIN');
       await held.query(insert, [client, n]);
       await held.query('COMMIT');
+      broken = false;
     } finally {
-      held.release();
+      held.off('error', ignored);
+      held.release(broken); // nobody else finds a transaction that is half done
     }
   };
   const run = async (client: number): Promise<void> => {
@@ -153,7 +183,7 @@ export function startWriters(router: Router, clients = 4, restMs = 5): Ledger {
       await sleep(restMs);
     }
   };
-  const all = Array.from({ length: clients }, (_, client) => run(client));
+  const all = Array.from({ length: clients }, (_, client) => run(first + client));
   return {
     acknowledged,
     errors,

@@ -55,13 +55,16 @@ async function asAdmin(version: ServerVersion, sql: string): Promise<void> {
   }
 }
 
-/** An empty database, after `setup` (any SQL) ran in it; or a copy of `template`, where nobody is connected. Call `drop()` in afterEach or afterAll. */
+/**
+ * An empty database, after `setup` (any SQL) ran in it; or a copy of `template`, where nobody is connected. `name` only where another server has one
+ * of that name too. Call `drop()` in afterEach or afterAll.
+ */
 export async function freshDatabase(
   version: ServerVersion = 18,
   setup?: string,
   template?: FreshDatabase,
+  name = `t_${randomBytes(6).toString('hex')}`,
 ): Promise<FreshDatabase> {
-  const name = `t_${randomBytes(6).toString('hex')}`;
   await asAdmin(version, `CREATE DATABASE ${ident(name)}${template ? ` TEMPLATE ${ident(template.name)}` : ''}`);
   const address = new URL(adminUrl(version) ?? '');
   address.pathname = `/${name}`;

@@ -1,16 +1,24 @@
-/** Runs of `blueGreen` with worker processes that die at crash points, under writers: which must end as if nobody had died. */
+/**
+ * Runs of `blueGreen` with worker processes that die at crash points, or stand there while a server dies or the network between the two is cut, under
+ * writers: which must end as if nobody had died.
+ */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
+import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
+import { Pool } from 'pg';
 import type { Report, Status } from '../../plan/model/status';
-import type { PairWorld } from './blueGreen';
+import type { Ledger, PairWorld } from './blueGreen';
 import { missing, pairWorld, startWriters } from './blueGreen';
 import type { ServerVersion } from './database';
-import { temporalAddress } from './temporal';
+import { startOwnPostgres, startOwnTemporal } from './ownServers';
+import type { OwnPostgres, OwnTemporal } from './ownServers';
+import { startPgbouncer } from './pgbouncer';
+import { resultOf, temporalAddress } from './temporal';
+import { wireTo } from './wire';
 import type { WorkerProcess } from './workerProcess';
 import { startWorkerProcess } from './workerProcess';
 
@@ -51,12 +59,44 @@ export const BACK = [
   ],
 ] as const;
 
+/** Who dies while the worker stands frozen at a point, and is up again before it goes on; of the network: for three seconds more. */
+export type Victim = 'worker' | 'temporal' | 'blue' | 'green' | 'pgbouncer' | 'network';
+export interface Death {
+  readonly at: string;
+  readonly victim: Victim;
+}
+
+/** Servers of the caller's own, for deaths of Temporal, blue and green. */
+export interface PairServers {
+  readonly temporal?: OwnTemporal;
+  readonly blue?: OwnPostgres;
+  readonly green?: OwnPostgres;
+}
+
+/** Those that these victims need. */
+export async function startPairServers(victims: readonly Victim[]): Promise<PairServers & { stop(): Promise<void> }> {
+  const home = (): string => mkdtempSync(join(tmpdir(), 'pgshift-pair-'));
+  const postgres = (): Promise<OwnPostgres> =>
+    startOwnPostgres(home(), { settings: { wal_retrieve_retry_interval: '200ms' } });
+  const servers = {
+    ...(victims.includes('temporal') ? { temporal: await startOwnTemporal(home()) } : {}),
+    ...(victims.includes('blue') ? { blue: await postgres() } : {}),
+    ...(victims.includes('green') ? { green: await postgres() } : {}),
+  };
+  return {
+    ...servers,
+    stop: async () => void (await Promise.all(Object.values(servers).map((one) => one.stop()))),
+  };
+}
+
 export interface PairCase {
-  readonly kills: readonly string[];
+  /** In the order of the road; a point alone is a death of the worker there. */
+  readonly kills: readonly (string | Death)[];
   /** Ends in the hold and then completes, or goes back from there. */
   readonly end: 'complete' | 'roll back';
   readonly versions?: readonly [ServerVersion, ServerVersion];
   readonly plan?: Readonly<Record<string, unknown>>;
+  readonly servers?: PairServers;
 }
 
 export interface PairEnd {
@@ -68,65 +108,176 @@ export interface PairEnd {
 }
 
 const STEP_MS = 120_000;
+const CUT_MS = 3_000;
 
 async function seen(handle: WorkflowHandle): Promise<Status | null> {
   return handle.query<Status>('status').catch(() => null); // no worker just now: that is what these tests are about
 }
 
-/** One run from its start to its end; each kill is one worker that dies there, and the next one goes on. Throws when a kill never happens. */
-export async function runPair({ kills, end, versions = [18, 18], plan = {} }: PairCase): Promise<PairEnd> {
-  const world: PairWorld = await pairWorld(undefined, versions);
-  const connection = await Connection.connect({ address: temporalAddress() });
+interface Mortal {
+  kill(): Promise<void>;
+  start(): Promise<void>;
+}
+
+/** What clients go through, what the worker knows of it, and who of all that may die. */
+interface Scene {
+  readonly writers: Parameters<typeof startWriters>[0];
+  readonly databases: Readonly<Record<string, string>>;
+  readonly plan: Readonly<Record<string, unknown>>;
+  readonly mortals: { readonly [victim in Victim]?: Mortal };
+  close(): Promise<void>;
+}
+
+async function sceneOf(world: PairWorld, victims: readonly Victim[], servers: PairServers): Promise<Scene> {
+  const open: (() => Promise<unknown>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const one of open.reverse()) await one();
+  };
+  const portOf = (url: string): number => Number(new URL(url).port);
+  const mortals: { [victim in Victim]?: Mortal } = { ...servers };
+  let databases = world.databases;
+  if (victims.includes('network')) {
+    const wires = { blue: await wireTo(portOf(world.blue.url)), green: await wireTo(portOf(world.green.url)) };
+    open.push(() => Promise.all([wires.blue.close(), wires.green.close()]));
+    databases = {
+      ...databases,
+      blue_from_peer: wires.blue.through(world.blue.url),
+      green_from_peer: wires.green.through(world.green.url),
+    };
+    const mend = (): void => {
+      wires.blue.mend();
+      wires.green.mend();
+    };
+    mortals.network = {
+      kill: async () => {
+        wires.blue.cut();
+        wires.green.cut();
+      },
+      start: async () => void setTimeout(mend, CUT_MS),
+    };
+  }
+  if (!victims.includes('pgbouncer')) {
+    const router = world.router();
+    await router.ready();
+    return { writers: router, databases, plan: {}, mortals, close };
+  }
+  const { hostname, port, username } = new URL(world.blue.url);
+  const pooler = await startPgbouncer({
+    databases: `app = host=${hostname} port=${port} dbname=${world.blue.name}`,
+    user: username,
+    users: [world.role],
+  });
+  open.push(() => pooler.stop());
+  const pool = new Pool({ connectionString: pooler.url('app', world.role), max: 6 });
+  pool.on('error', () => undefined);
+  open.push(() => pool.end());
+  mortals.pgbouncer = pooler;
+  const traffic = [{ type: 'pgbouncer', admin: ['pool'], database: 'app', databasesFile: pooler.databasesFile }];
+  return {
+    writers: pool,
+    databases: { ...databases, pool: pooler.url('pgbouncer') },
+    plan: { traffic },
+    mortals,
+    close,
+  };
+}
+
+/** One run from its start to its end; each worker that dies has a successor. Throws when a death never happens. */
+export async function runPair(of: PairCase): Promise<PairEnd> {
+  const { end, versions = [18, 18], plan = {}, servers = {} } = of;
+  const waiting = of.kills.map((kill): Death => (typeof kill === 'string' ? { at: kill, victim: 'worker' } : kill));
+  const still = (): string => waiting.map(({ at, victim }) => `${victim} at ${at}`).join(', ');
+  const { blue, green } = servers;
+  const world: PairWorld = await pairWorld(undefined, versions, {
+    own: {
+      ...(blue ? { blue: (sql: string) => blue.database(sql) } : {}),
+      ...(green ? { green: (sql: string) => green.database(sql) } : {}),
+    },
+  });
+  const victims = waiting.map(({ victim }) => victim);
+  const scene = await sceneOf(world, victims, servers);
+  const address = servers.temporal?.address ?? temporalAddress();
+  const connection = await Connection.connect({ address });
   const taskQueue = `pair-${randomBytes(4).toString('hex')}`;
   const workers = new Set<WorkerProcess>();
-  const start = (kill: string | undefined): WorkerProcess => {
+  let broken: Error | null = null;
+  let ledger: Ledger | null = null;
+
+  /** Servers die while the worker stands where it was told to. */
+  const execute = async (worker: WorkerProcess, deaths: readonly Death[], mark: string): Promise<void> => {
+    let gone = false;
+    void worker.exited.then(() => (gone = true));
+    for (const [index, { victim }] of deaths.entries()) {
+      const mortal = scene.mortals[victim];
+      if (!mortal) return; // the worker itself
+      while (!existsSync(index === 0 ? mark : `${mark}.${index}`)) {
+        if (gone) return;
+        await sleep(20);
+      }
+      await mortal.kill();
+      await mortal.start();
+      waiting.shift();
+      worker.signal('SIGCONT');
+    }
+  };
+  /** It lives through the deaths of others, up to its own. */
+  const start = (): WorkerProcess => {
+    const own = waiting.findIndex(({ victim }) => victim === 'worker');
+    const deaths = waiting.slice(0, own === -1 ? waiting.length : own + 1);
     const mark = join(mkdtempSync(join(tmpdir(), 'pgshift-kill-')), 'mark');
+    const at = deaths.map((one) => (one.victim === 'worker' ? one.at : `${one.at}!stop`)).join(',');
     const worker = startWorkerProcess({
       taskQueue,
-      temporalAddress: temporalAddress(),
-      databases: world.databases,
-      env: { PGSHIFT_HEARTBEAT_MS: '3000', ...(kill ? { PGSHIFT_CRASH_AT: kill, PGSHIFT_CRASH_MARK: mark } : {}) },
+      temporalAddress: address,
+      databases: scene.databases,
+      env: { PGSHIFT_HEARTBEAT_MS: '3000', ...(at ? { PGSHIFT_CRASH_AT: at, PGSHIFT_CRASH_MARK: mark } : {}) },
     });
     workers.add(worker);
+    execute(worker, deaths, mark).catch((error: unknown) => (broken = error as Error));
     return worker;
   };
   try {
-    const router = world.router();
-    await router.ready();
-    const ledger = startWriters(router, 4, 20);
+    ledger = startWriters(scene.writers, 4, 20);
     const handle = await new Client({ connection }).workflow.start('blueGreen', {
       workflowId: `migration/blue/${taskQueue}`,
       taskQueue,
-      args: [world.plan({ name: taskQueue, sync: { parallel: { rangeSize: '1MB' } }, ...plan })],
+      args: [world.plan({ name: taskQueue, sync: { parallel: { rangeSize: '1MB' } }, ...scene.plan, ...plan })],
     });
     let over: string | null = null;
-    const ended = handle.result().then(
+    const ended = resultOf(handle).then(
       () => (over = 'completed'),
       (error: unknown) => (over = String((error as { cause?: { type?: string } }).cause?.type ?? error)),
     );
-    const waiting = [...kills];
-    let worker = start(waiting[0]);
+    let worker = start();
     let asked = false;
-    for (const until = Date.now() + STEP_MS * (kills.length + 1); over === null;) {
+    for (const until = Date.now() + STEP_MS * (of.kills.length + 1); over === null;) {
+      if (broken) throw broken as Error;
       if (Date.now() > until)
-        throw new Error(`it did not end; last: ${JSON.stringify(await seen(handle))}\n${worker.log().slice(-2_000)}`);
+        throw new Error(
+          `it did not end; still waiting: ${still()}; last: ${JSON.stringify(await seen(handle))}\n${worker.log().slice(-2_000)}`,
+        );
       const gone = await Promise.race([worker.exited, ended.then(() => null), sleep(150).then(() => undefined)]);
       if (gone) {
-        if (gone.signal !== 'SIGKILL') throw new Error(`the worker ended by itself:\n${worker.log().slice(-3_000)}`);
-        waiting.shift();
-        worker = start(waiting[0]);
+        // Whoever finds no Temporal when it starts ends with 4, for its supervisor to start another.
+        if (gone.signal === 'SIGKILL') waiting.shift();
+        else if (gone.code !== 4) throw new Error(`the worker ended by itself:\n${worker.log().slice(-3_000)}`);
+        worker = start();
       }
       // A query waits for a worker: the one that died is replaced first.
-      const status = await Promise.race([seen(handle), worker.exited.then(() => null)]);
+      const status = await Promise.race([seen(handle), worker.exited.then(() => null), ended.then(() => null)]);
       if (status?.status !== 'holding' || status.phase !== 'hold' || asked) continue;
-      // Kills of the way back come after this.
-      if (waiting.length > 0 && end === 'complete')
-        throw new Error(`held before the worker could die at ${waiting.join(', ')}`);
-      if (end === 'complete') await handle.signal('approve', { by: 'ann', gate: 'cleanup' });
-      else await handle.signal('rollback', { by: 'ann' });
-      asked = true;
+      // Deaths of the way back come after this.
+      if (waiting.length > 0 && end === 'complete') throw new Error(`held before the death of ${still()}`);
+      const said =
+        end === 'complete'
+          ? handle.signal('approve', { by: 'ann', gate: 'cleanup' })
+          : handle.signal('rollback', { by: 'ann' });
+      asked = await said.then(
+        () => true,
+        () => false,
+      );
     }
-    if (waiting.length > 0) throw new Error(`ended (${over}) before the worker could die at ${waiting.join(', ')}`);
+    if (waiting.length > 0) throw new Error(`ended (${over}) before the death of ${still()}`);
     await sleep(200);
     await ledger.stop();
     if (over !== (end === 'complete' ? 'completed' : 'RolledBack'))
@@ -141,8 +292,10 @@ export async function runPair({ kills, end, versions = [18, 18], plan = {} }: Pa
       left: (await world.left()).filter((one) => end === 'roll back' || !/^blue (wall|guard)/.test(one)),
     };
   } finally {
+    void ledger?.stop(); // of a run that failed: nobody waits for its writers
     for (const worker of workers) await worker.stop();
     await connection.close();
+    await scene.close();
     await world.drop();
   }
 }

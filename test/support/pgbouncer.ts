@@ -22,7 +22,7 @@ export interface Pgbouncer {
   /** For the console, as connection `pool`. */
   readonly admin: Target;
   /** For clients. */
-  readonly url: (database: string) => string;
+  readonly url: (database: string, user?: string) => string;
   readonly console: (command: string) => Promise<Record<string, string>[]>;
   /** kill -9. */
   kill(): Promise<void>;
@@ -37,7 +37,10 @@ export interface PgbouncerOptions {
   readonly settings?: Readonly<Record<string, string | number>>;
   /** Another one's, to share it. */
   readonly databasesFile?: string;
+  /** Administers it, and may come in as a client. */
   readonly user: string;
+  /** Who else may come in. */
+  readonly users?: readonly string[];
   readonly name?: string;
 }
 
@@ -48,7 +51,8 @@ export async function startPgbouncer(options: PgbouncerOptions): Promise<Pgbounc
   const databasesFile = options.databasesFile ?? join(home, 'databases.ini');
   const logFile = join(home, 'log');
   if (!options.databasesFile) writeFileSync(databasesFile, `[databases]\n${options.databases}\n`, { mode: 0o640 });
-  writeFileSync(join(home, 'users.txt'), `"${options.user}" ""\n`);
+  const users = [options.user, ...(options.users ?? [])];
+  writeFileSync(join(home, 'users.txt'), users.map((user) => `"${user}" ""\n`).join(''));
   const settings = {
     listen_addr: '127.0.0.1',
     listen_port: port,
@@ -69,7 +73,7 @@ export async function startPgbouncer(options: PgbouncerOptions): Promise<Pgbounc
       chownSync(path, runAs.uid, runAs.gid);
     chmodSync(home, 0o755);
   }
-  const url = (database: string): string => `postgresql://${options.user}@127.0.0.1:${port}/${database}`;
+  const url = (database: string, user = options.user): string => `postgresql://${user}@127.0.0.1:${port}/${database}`;
   let running: { pid: number; ended: Promise<void> } | null = null;
 
   const console = async (command: string): Promise<Record<string, string>[]> => {

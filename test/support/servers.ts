@@ -34,6 +34,8 @@ const FAST = {
   // Subscriptions of several tests at once, on one server.
   max_worker_processes: '32',
   max_logical_replication_workers: '16',
+  max_replication_slots: '40',
+  max_wal_senders: '40',
   wal_retrieve_retry_interval: '200ms',
 };
 

@@ -88,6 +88,10 @@ test('the whole road under writes: nothing is lost, no client sees an error, the
     clientErrors: 0,
   });
   expect(report.switch?.pausedMs).toBeLessThan(5_000);
+  // What changed since every row was compared: row by row, and the one table without a key whole.
+  expect(report.steps.find(({ id }) => id === 'catch_up')?.evidence).toMatchObject({
+    compared: { changed: expect.any(Number) as number, newest: 0, unread: 0 },
+  });
   expect(report.switch?.fenceLsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
   expect(report.steps.map(({ id }) => id)).toEqual(
     expect.arrayContaining([

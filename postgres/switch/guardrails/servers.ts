@@ -244,8 +244,9 @@ async function capacity(session: Session): Promise<Room[]> {
   );
   if (!row) throw new Error('no capacity');
   return [
-    { what: 'max_replication_slots', left: row.slots ?? 0, needed: 2 },
-    { what: 'max_wal_senders', left: row.senders ?? 0, needed: 2 },
+    // One that replicates, one by which changes are compared, and one to spare for the way back.
+    { what: 'max_replication_slots', left: row.slots ?? 0, needed: 3 },
+    { what: 'max_wal_senders', left: row.senders ?? 0, needed: 3 },
     { what: 'max_logical_replication_workers', left: row.appliers ?? 0, needed: 1 },
     { what: 'max_worker_processes', left: row.workers ?? 0, needed: 1 },
   ];
