@@ -200,7 +200,7 @@ function dataFindings(plan: DataMigrationPlan): KeyedFinding[] {
       said(
         'slot_keeps_wal',
         'info',
-        'streaming',
+        'transfer',
         `${plan.source} keeps its WAL until ${plan.target} has it; watch its disk`,
       ),
     );
@@ -208,7 +208,7 @@ function dataFindings(plan: DataMigrationPlan): KeyedFinding[] {
     findings.push(
       warning(
         'writes_cost_more',
-        'streaming',
+        'transfer',
         `each write on ${plan.source} writes what changed a second time, in its own transaction`,
       ),
     );

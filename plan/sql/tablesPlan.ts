@@ -26,6 +26,8 @@ export interface Look {
   readonly sourceVersion: number;
   readonly serverVersion: number;
   readonly tables: readonly LookedTable[];
+  /** How many the patterns choose, where some of them have no counterpart. */
+  readonly chosen?: number;
   readonly leftOut: readonly RelationName[];
   readonly findings: readonly KeyedFinding[];
 }
@@ -177,7 +179,7 @@ export function whole(
     chosen: {
       include: of.tables.include,
       exclude: of.tables.exclude,
-      tables: look.tables.length,
+      tables: look.chosen ?? look.tables.length,
       leftOut: look.leftOut.length,
       leftOutNames: look.leftOut.slice(0, NAMES_LISTED).map(shownRelation),
     },

@@ -44,6 +44,7 @@ export async function previewValidation(plan: ValidationPlan, source: Target, ta
     return validationPlanOf(plan, {
       ...of,
       tables: prepared.pairs.map(lookedAt),
+      chosen: prepared.source.filter(wanted).length,
       leftOut: prepared.source.filter((shape) => !wanted(shape)),
       findings: [
         ...prepared.findings.map(({ table, message }) =>
