@@ -2,27 +2,23 @@
  * Data migrations: thin calls of postgres/copy. The plan is read and judged here as in preflight of a schema migration; the name is claimed in the
  * target, where the state lies. Keeps true: everything that may refuse comes before the first write.
  */
-import { createHash } from 'node:crypto';
 import { Problem, isProblem } from '../plan/model/errors';
 import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import { copyControlOf, dataControlOf } from '../plan/model/dataMigration';
 import { stepOptions } from '../plan/model/options';
 import type { Live } from '../plan/model/state';
+import { shownTables } from '../plan/model/tablesPlan';
 import { validateDataMigration } from '../plan/model/validate';
 import type { CopyContext } from '../postgres/copy/context';
 import * as copy from '../postgres/copy/run';
 import type { Alert } from '../postgres/map/alerts';
-import { checkMaps } from '../postgres/map/preflight';
-import { entriesOf, storeMaps } from '../postgres/map/store';
-import { refuseMissingRoles, refuseTaken } from '../postgres/copy/schema';
-import { chosenTables } from '../postgres/copy/tables';
-import { checkIncrement } from '../postgres/increment/bounds';
+import { storeMaps } from '../postgres/map/store';
+import { copyPlanOf, dataChecksum, lookAt } from '../postgres/copy/preflight';
 import type { Session } from '../postgres/session';
 import { openSession, withSession } from '../postgres/session';
 import { install, installedVersion } from '../postgres/state/install';
 import { writeLog } from '../postgres/state/journal';
 import { claimName, findMigration } from '../postgres/state/migrations';
-import { checkStream } from '../postgres/stream/preflight';
 import { startThrottle } from '../postgres/throttle';
 import { databaseConfig, environmentDefaults, resolveTarget } from '../worker/config';
 import { Reporter } from './context';
@@ -48,58 +44,12 @@ export async function openData({ start }: { start: unknown }, tools: Tools): Pro
   });
 }
 
-/** Of what is asked, not of how it is typed: keys in order, defaults filled in. */
-function checksumOf(plan: DataMigrationPlan): string {
-  const { name, source, target, tables, transfer, schema, keep, verify, load, map, errors } = plan;
-  const asked = { name, source, target, tables, transfer, schema, keep, verify };
-  const { streaming, incremental } = plan;
-  // Left out when they say nothing: what was completed before these keys were there is the same plan still.
-  const changed = Object.keys(map).length > 0 || load.method !== 'copy' ? { load, map, errors } : {};
-  return createHash('sha256')
-    .update(JSON.stringify({ ...asked, streaming, incremental, ...changed }))
-    .digest('hex');
-}
-
-interface Identity extends Record<string, unknown> {
-  readonly system: string;
-  readonly database: string;
-  readonly superuser: boolean;
-}
-
-const identityOf = (session: Session): Promise<Identity | undefined> =>
-  session.one<Identity>(
-    `SELECT (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() AS s) AS system, current_database()::text AS database,
-            (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) AS superuser`,
-  );
-
-async function check(plan: DataMigrationPlan, source: Session, target: Session): Promise<number> {
-  const [from, to] = [await identityOf(source), await identityOf(target)];
-  if (from && from.system === to?.system && from.database === to.database)
-    throw new Problem('SameDatabase', `${plan.source} and ${plan.target} are the same database`);
-  for (const session of [source, target])
-    if (session.serverVersion < 130_000)
-      throw new Problem('PreflightFailed', `${session.name}: PostgreSQL 13 or later is needed`);
-  const control = copyControlOf(plan);
-  const tables = await refuseTaken(source, target, { control }, entriesOf(plan.map));
-  if (tables === 0)
-    throw new Problem('NoSuchObject', 'tables: no table of the source is chosen', { where: { path: 'tables' } });
-  if (plan.schema === 'create') await refuseMissingRoles(source, target);
-  const { streaming, incremental } = control;
-  const all = await chosenTables(source, plan.tables);
-  await checkMaps({ source, target, control, map: plan.map, chosen: all });
-  if (!streaming && !incremental) return tables;
-  const chosen = all.filter(({ kind }) => kind === 'r');
-  if (streaming) await checkStream(source, target, chosen, streaming);
-  if (incremental) await checkIncrement(source, chosen, incremental.column);
-  return tables;
-}
-
 /** Preflight, then the claim. A run that claimed before (its worker died) finds its own claim. */
 export async function prepareData({ start }: { start: unknown }, tools: Tools): Promise<DataFacts> {
   const plan = given(start, tools);
   const { config } = tools.deps;
   const runId = await tools.chainId();
-  const checksum = checksumOf(plan);
+  const checksum = dataChecksum(plan);
   return withSession(resolveTarget(config, plan.target), { purpose: 'preflight', migration: plan.name }, (target) =>
     withSession(resolveTarget(config, plan.source), { purpose: 'preflight', migration: plan.name }, async (source) => {
       const installed = (await installedVersion(target)) !== null;
@@ -107,9 +57,13 @@ export async function prepareData({ start }: { start: unknown }, tools: Tools): 
       const mine = row?.status === 'running' && row.workflowId === tools.workflowId && row.runId === runId;
       if (row && !mine && row.status !== 'failed' && row.status !== 'rolled_back')
         await refuseUsed(row, plan, checksum);
-      const tables = mine ? 0 : await check(plan, source, target);
+      const looked = mine ? { chosen: [], leftOut: [], problems: [] } : await lookAt(plan, source, target);
+      const [refused] = looked.problems;
+      if (refused) throw refused;
+      const tables = looked.chosen.filter(({ kind }) => kind === 'r').length;
       const facts = { checksum, serverVersion: target.serverVersion, tables };
-      if (plan.mode === 'dry-run') return facts;
+      if (plan.mode === 'dry-run')
+        return { ...facts, plan: shownTables(await copyPlanOf(plan, source, target, looked)) };
       await install(target, tools.signal);
       await claimName(target, {
         name: plan.name,

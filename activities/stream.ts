@@ -4,6 +4,7 @@ import type { CopyContext } from '../postgres/copy/context';
 import * as increment from '../postgres/increment/run';
 import type { StreamLook } from '../postgres/stream/follow';
 import * as stream from '../postgres/stream/run';
+import { verifyBoth } from '../postgres/stream/verifyBoth';
 import { Reporter } from './context';
 import type { Tools } from './context';
 import { withContext } from './data';
@@ -52,7 +53,7 @@ export async function followStream(args: FollowArgs, tools: Tools): Promise<Foll
 export async function verifyStream(args: CopyArgs, tools: Tools): Promise<StreamVerified> {
   const reporter = new Reporter();
   const result = await withContext(args, tools, (context) =>
-    stream.verifyBoth(context, (progress) => {
+    verifyBoth(context, (progress) => {
       tools.beat(progress);
       reporter.report({
         step: 'verify',
@@ -72,7 +73,7 @@ export async function verifyStream(args: CopyArgs, tools: Tools): Promise<Stream
       });
     }),
   );
-  const { tables, errors } = result;
+  const { tables, errors, notes } = result;
   const shown = [...tables].sort((a, b) => Number(a.equal) - Number(b.equal) || b.sourceRows - a.sourceRows);
   return {
     tables: tables.length,
@@ -80,6 +81,7 @@ export async function verifyStream(args: CopyArgs, tools: Tools): Promise<Stream
     differing: tables.reduce((sum, table) => sum + table.differing, 0),
     problems: errors.slice(0, SHOWN).map(({ table, message }) => `${table ?? ''}: ${message}`),
     shown: shown.slice(0, SHOWN),
+    ...(notes.length > 0 ? { warnings: notes.slice(0, SHOWN) } : {}),
   };
 }
 

@@ -13,6 +13,7 @@ import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
 import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
 import type { RunPhase } from '../plan/model/steps';
+import type { ShownTablesPlan } from '../plan/model/tablesPlan';
 import type { VerifiedTable, VerifyResult } from '../plan/model/validation';
 
 /** A migration in its database. */
@@ -120,6 +121,8 @@ export interface DataFacts {
   readonly checksum: string;
   readonly serverVersion: number;
   readonly tables: number;
+  /** Of a dry run alone. */
+  readonly plan?: ShownTablesPlan;
 }
 
 export interface CopyArgs extends Subject {
@@ -344,6 +347,8 @@ export interface StreamVerified {
   readonly problems: readonly string[];
   /** Those that differ, then the largest. */
   readonly shown: readonly VerifiedTable[];
+  /** What the proof does not cover, in words. */
+  readonly warnings?: readonly string[];
 }
 
 export interface StreamDone {
@@ -359,6 +364,8 @@ export interface PassDone {
   readonly tables: number;
   /** Tables whose new rows wait for transactions that are open on the source. */
   readonly behind: number;
+  /** Rows that were set aside. */
+  readonly bad?: number;
 }
 
 export interface Activities {

@@ -9,7 +9,8 @@ import type { Where } from '../plan/model/errors';
 import type { BlueGreenPlan } from '../plan/model/blueGreen';
 import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
-import { validateBlueGreen, validateDataMigration, validatePlan } from '../plan/model/validate';
+import { validateBlueGreen, validateDataMigration, validatePlan, validateValidation } from '../plan/model/validate';
+import type { ValidationPlan } from '../plan/model/validation';
 import { CONNECTION_NAME, MIGRATION_NAME } from '../plan/model/values';
 import { PlanSource, lineText } from './planSource';
 
@@ -194,27 +195,27 @@ function loadYaml({ source, asked }: Asked): LoadedPlan {
   }
 }
 
-/** A data migration as it was written. */
-export interface LoadedData {
+/** A plan without SQL of its own, as it was written. */
+export interface LoadedOf<P> {
   readonly file: string;
   readonly input: Readonly<Record<string, unknown>>;
-  readonly plan: DataMigrationPlan;
+  readonly plan: P;
+  /** Where a key of the plan was written. */
+  locate(path: string, aim?: 'key' | 'value'): Where;
 }
+export type LoadedData = LoadedOf<DataMigrationPlan>;
 
-function loadData({ source, asked }: Asked): LoadedData {
+function loadBy<P>({ source, asked }: Asked, validate: (json: unknown) => P): LoadedOf<P> {
+  const locate: LoadedOf<P>['locate'] = (path, aim) => source.locate(path, aim);
   try {
-    return { file: source.file, input: asked, plan: validateDataMigration(asked) };
+    return { file: source.file, input: asked, plan: validate(asked), locate };
   } catch (error) {
-    throw isProblem(error) ? placed(error, (path, aim) => source.locate(path, aim)) : error;
+    throw isProblem(error) ? placed(error, locate) : error;
   }
 }
 
 /** A blue-green as it was written, its change inlined. */
-export interface LoadedPair {
-  readonly file: string;
-  readonly input: Readonly<Record<string, unknown>>;
-  readonly plan: BlueGreenPlan;
-}
+export type LoadedPair = Omit<LoadedOf<BlueGreenPlan>, 'locate'>;
 
 function loadPair({ source, asked }: Asked): LoadedPair {
   try {
@@ -237,8 +238,12 @@ export function loadPlan(file: string, options: LoadOptions = {}): LoadedPlan {
   return file.endsWith('.sql') ? loadSql(file, options) : loadYaml(openYaml(file, options));
 }
 
-/** A plan of a kind that runs through steps, as `start` and `plan` take it. */
-export type Startable = { readonly schema: LoadedPlan } | { readonly data: LoadedData } | { readonly pair: LoadedPair };
+/** A plan of a kind that runs, as `start` and `plan` take it. */
+export type Startable =
+  | { readonly schema: LoadedPlan }
+  | { readonly data: LoadedData }
+  | { readonly pair: LoadedPair }
+  | { readonly validation: LoadedOf<ValidationPlan> };
 
 /** What `start` takes: a plan of any kind. @throws Problem as loadPlan, SameDatabase. */
 export function loadStartable(file: string, options: LoadOptions = {}): Startable {
@@ -247,7 +252,9 @@ export function loadStartable(file: string, options: LoadOptions = {}): Startabl
   const opened = openYaml(file === '-' ? STDIN : file, options);
   switch (opened.asked['kind']) {
     case 'data-migration':
-      return { data: loadData(opened) };
+      return { data: loadBy(opened, validateDataMigration) };
+    case 'validation':
+      return { validation: loadBy(opened, validateValidation) };
     case 'blue-green':
       return { pair: loadPair(opened) };
     default:

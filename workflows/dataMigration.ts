@@ -71,6 +71,7 @@ async function preflight(run: Run, start: unknown): Promise<void> {
     );
     if (facts === 'closed') return;
     s.checksum = facts.checksum;
+    if (facts.plan) s.planned = facts.plan;
     copyState(run).tables = facts.tables;
     s.marks.push('prepared');
   }

@@ -164,9 +164,20 @@ async function timeForPass(run: Run): Promise<boolean> {
 }
 
 async function passOnce(run: Run): Promise<void> {
-  const { rows, tables, behind } = await run.ask('incrementPass', copyArgs(run), 'read what is new');
-  const before = (run.state.measured['increments'] ?? { passes: 0, rows: 0 }) as { passes: number; rows: number };
-  run.state.measured['increments'] = { passes: before.passes + 1, rows: before.rows + rows, tables, behind };
+  const { rows, tables, behind, bad = 0 } = await run.ask('incrementPass', copyArgs(run), 'read what is new');
+  const before = (run.state.measured['increments'] ?? { passes: 0, rows: 0 }) as {
+    passes: number;
+    rows: number;
+    bad?: number;
+  };
+  const aside = (before.bad ?? 0) + bad;
+  run.state.measured['increments'] = {
+    passes: before.passes + 1,
+    rows: before.rows + rows,
+    tables,
+    behind,
+    ...(aside > 0 ? { bad: aside } : {}),
+  };
   run.show();
 }
 
@@ -204,6 +215,7 @@ export async function verifyLive(run: Run): Promise<void> {
   if (verified === null || verified === 'closed') return;
   s.proof = proofOf(verified.shown);
   s.measured['verified'] = { tables: verified.tables, rows: verified.rows, differing: verified.differing };
+  if (verified.warnings) s.measured['warnings'] = verified.warnings;
   if (verified.problems.length > 0)
     throw new Back(
       causeOf('ProofFailed', `the target differs from the source: ${verified.problems.slice(0, 5).join('; ')}`),

@@ -128,7 +128,7 @@ function announce({ terminal }: Context, started: Started, watching: boolean): v
 }
 
 interface Request {
-  readonly type: 'schemaMigration' | 'dataMigration' | 'blueGreen';
+  readonly type: 'schemaMigration' | 'dataMigration' | 'blueGreen' | 'validation';
   readonly name: string;
   /** Where the state lies. */
   readonly database: string;
@@ -171,6 +171,18 @@ function requestOf(context: Context, startable: Startable): Request {
       argument: () => smallArgument(file, input, 'apply the change as a schema migration of its own'),
     };
   }
+  if ('validation' in startable) {
+    const { file, input, plan } = startable.validation;
+    return {
+      type: 'validation',
+      name: plan.name,
+      database: plan.target,
+      kind: plan.kind,
+      description: plan.description,
+      refuseEarly: () => Promise.resolve(),
+      argument: () => smallArgument(file, input, 'choose tables by patterns'),
+    };
+  }
   const { schema: loaded } = startable;
   const { name, database, kind, description } = loaded.plan;
   return {
@@ -192,7 +204,7 @@ export async function start(context: Context, [file = '']: readonly string[], op
     throw new Problem('InvalidUsage', '--until goes with --watch', { hint: 'add --watch' });
   const asked = requestOf(context, loadStartable(file, { database: options.database, dryRun: options.dryRun }));
   const { name, database, kind, description } = asked;
-  const id = options.id ?? `migration/${database}/${name}`;
+  const id = options.id ?? `${kind === 'validation' ? 'validation' : 'migration'}/${database}/${name}`;
   try {
     const temporal = await context.temporal();
     await asked.refuseEarly();

@@ -19,6 +19,7 @@ import type {
   WaitingFor,
 } from './status';
 import type { Dependent, Finding, Phase, Risk, RunPhase, Step, Work } from './steps';
+import type { ShownTablesPlan } from './tablesPlan';
 
 /** The plan without what only the planner reads: small, and without SQL. */
 export interface Control extends Omit<
@@ -187,6 +188,8 @@ export interface RunState {
   measured: Record<string, unknown>;
   /** Of a data migration, and of the sync of a blue-green. */
   copy?: CopyState;
+  /** Of a dry run of a data migration. */
+  planned?: ShownTablesPlan;
   /** Of a blue-green alone. */
   pair?: PairState;
   /** Of a run without planned steps. */

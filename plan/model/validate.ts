@@ -17,6 +17,7 @@ import type { ValidationPlan } from './validation';
 import { NOT_YET_MAP_KEYS, validationSchema } from './validation';
 import { listOf } from './tableMapping';
 import { parseColumnName, parseTableName } from './tableNames';
+import { refuseTogether } from './together';
 import { CONNECTION_NAME, MIGRATION_NAME } from './values';
 import { BLUE_GREEN_STEPS, DATA_PHASES, PHASES } from './steps';
 import { checkWindow } from './window';
@@ -181,32 +182,10 @@ export function validateDataMigration(json: unknown): DataMigrationPlan {
   if (plan.source === plan.target)
     throw new Problem('SameDatabase', 'target: the same connection as source', { where: { path: 'target' } });
   checkModes(plan);
-  notYetTogether(plan);
+  refuseTogether(plan, shownKey);
   checkLoad(plan);
   checkMap(plan);
   return withFinishGate(plan);
-}
-
-/** What is built for a full transfer only. Throws NotYet. */
-function notYetTogether({ transfer, map, load, errors, verify, schema }: DataMigrationPlan): void {
-  if (transfer === 'full') return;
-  const refused =
-    Object.keys(map).length > 0
-      ? 'map'
-      : load.method !== 'copy' || load.disable.length > 0
-        ? 'load'
-        : errors.max !== undefined || errors.rate !== undefined
-          ? 'errors'
-          : verify === 'sample'
-            ? 'verify'
-            : schema === 'existing'
-              ? 'schema'
-              : null;
-  if (refused === null) return;
-  throw new Problem('NotYet', `${refused}: with transfer: ${transfer} it is not built yet`, {
-    where: { path: refused },
-    hint: `leave ${refused} out, or say  transfer: full`,
-  });
 }
 
 /** `profile: bulk` fills what the plan leaves out. */

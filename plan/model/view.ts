@@ -6,6 +6,7 @@ import { FOR_WRITERS, NO_ROWS } from './status';
 import type { Progress, Report, Status, StepReport, TableProgress, WaitingFor } from './status';
 import type { RunPhase } from './steps';
 import { phasesOf } from './steps';
+import type { ShownTablesPlan } from './tablesPlan';
 
 const WAITS_IN_GATE: readonly WaitingFor['type'][] = ['gate', 'window'];
 
@@ -174,7 +175,7 @@ export function longestLock(steps: readonly StepReport[]): Report['longestLock']
 const REPORT_MAX = 60_000;
 
 export interface RunReport extends Omit<Report, 'plan'> {
-  readonly plan?: PlanFacts['plan'];
+  readonly plan?: PlanFacts['plan'] | ShownTablesPlan;
   /** What was too large for an answer lies in schema pgshift of that database: `<database>/<name>`. */
   readonly reportRef?: string;
 }
@@ -209,6 +210,6 @@ function wholeReport(s: RunState, untilMs: number | null): RunReport {
     catalogDiff: s.catalogDiff,
     measured: { ...s.measured, blockedWritesMs: Math.round(s.blockedWritesMs) },
     ...(s.pair ? { switch: lastSwitch(s.pair), switches: s.pair.switches } : {}),
-    ...(s.facts?.plan ? { plan: s.facts.plan } : {}),
+    ...(s.facts?.plan ? { plan: s.facts.plan } : s.planned ? { plan: s.planned } : {}),
   };
 }

@@ -22,6 +22,8 @@ export interface RowExpression {
   /** Columns of the row that it reads outside of sub-queries, and by the table's name within them. */
   readonly reads: readonly string[];
   readonly functions: readonly RelationName[];
+  /** It asks for other rows. */
+  readonly nested: boolean;
 }
 
 /** Another time, another value: a range that is copied again and the proof would not see the same. */
@@ -86,7 +88,7 @@ export function rowExpression(text: string, of: RowOf, path: string): RowExpress
     return { ...fields, ...onRow(parts.at(-1) ?? '') };
   };
   const made = copy(node, null) as Node;
-  return { sql: expressionSql(made), reads: [...reads], functions };
+  return { sql: expressionSql(made), reads: [...reads], functions, nested: contains(node, 'SubLink') };
 }
 
 /** Of a select and of the parts of a UNION. */

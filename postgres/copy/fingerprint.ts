@@ -1,8 +1,9 @@
 /**
- * Count and order-independent fingerprint of a whole table, the same on both sides when the rows are the same bytes. NULL and '' differ, and a
- * sum sees duplicates where an exclusive or would not. Simple for now: one number a table.
+ * Count and fingerprint of a whole table at one snapshot: what a copy keeps of its source while it can be seen. Rows that differ are not looked for here
+ * (postgres/verify does): after a copy that reads every range once, two numbers a table say whether it is right.
  */
 import { ident, relation } from '../ident';
+import { rowHash, textHash } from '../rowHash';
 import type { Session } from '../session';
 import type { RelationName } from '../../plan/model/steps';
 
@@ -25,13 +26,12 @@ export async function fingerprintOf(
   form: FingerprintForm,
   sample: readonly string[] | null = null,
 ): Promise<Fingerprint> {
-  const row = `ROW(${columns.map((name) => `t.${ident(name)}`).join(', ')})`;
-  const hash =
-    form === 'binary' ? `hash_record_extended(ROW(record_send(${row})), 0)` : `hashtextextended((${row})::text, 0)`;
+  const values = columns.map((name) => `t.${ident(name)}`);
+  const hash = form === 'binary' ? rowHash(values, 'hash') : textHash(values);
   // By its key's text; of a table without a key by its own.
   const picked = sample?.length
     ? `ROW(${sample.map((name) => `t.${ident(name)}::text`).join(', ')})::text`
-    : `(${row})::text`;
+    : `(ROW(${values.join(', ')}))::text`;
   const some = sample === null ? '' : ` FILTER (WHERE hashtextextended(${picked}, 3) & ${SAMPLE_ONE_OF - 1} = 0)`;
   const found = await session.one<{ rows: number; sum: string }>(
     `SELECT count(*)::float8 AS rows, coalesce(sum((${hash})::numeric)${some}, 0)::text AS sum FROM ONLY ${relation(table)} AS t`,

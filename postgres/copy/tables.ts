@@ -24,12 +24,22 @@ export interface Found extends RelationName {
 
 type FoundRow = Found & Record<string, unknown>;
 
-/**
- * Every table of the user's that the patterns choose: by its own name or by that of a table above it (partitions and children go with their
- * parents). Call it at the snapshot. Tables of extensions belong to their extension.
- */
-export async function chosenTables(source: Session, tables: CopyControl['tables']): Promise<Found[]> {
-  const found = await source.rows<FoundRow>(
+/** By its own name or by that of a table above it: partitions and children go with their parents. */
+export function chooser({ include, exclude }: CopyControl['tables']): (table: Found) => boolean {
+  const [included, excluded] = [tableFilter(include, []), tableFilter(exclude, [])];
+  return (table) => {
+    const names = [{ schema: table.schema, name: table.name }, ...table.above];
+    return names.some(included) && !names.some(excluded);
+  };
+}
+
+/** Every table of the user's that the patterns choose. Call it at the snapshot. */
+export const chosenTables = async (source: Session, tables: CopyControl['tables']): Promise<Found[]> =>
+  (await userTables(source)).filter(chooser(tables));
+
+/** Tables of extensions belong to their extension. */
+export const userTables = (source: Session): Promise<Found[]> =>
+  source.rows<FoundRow>(
     `WITH RECURSIVE up(oid, parent) AS (
        SELECT i.inhrelid, i.inhparent FROM pg_inherits AS i
        UNION SELECT up.oid, i.inhparent FROM up JOIN pg_inherits AS i ON i.inhrelid = up.parent)
@@ -46,13 +56,6 @@ export async function chosenTables(source: Session, tables: CopyControl['tables'
         AND NOT EXISTS (SELECT 1 FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
       ORDER BY 2, 3`,
   );
-  const included = tableFilter(tables.include, []);
-  const excluded = tableFilter(tables.exclude, []);
-  return found.filter((table) => {
-    const names = [{ schema: table.schema, name: table.name }, ...table.above];
-    return names.some(included) && !names.some(excluded);
-  });
-}
 
 /** Writes the list, largest first; of a later epoch only what is not copied yet learns where its rows lie now. */
 export async function writeTables(

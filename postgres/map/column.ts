@@ -47,9 +47,14 @@ export function columnOf(
     put: way.put,
     image: { source: way.source('$'), target: way.target(target) },
     from: origin.from?.name ?? null,
+    plain: filler === null && origin.from !== null && isPlain(origin.from, to),
+    reads: origin.reads,
     path: origin.path,
   };
 }
+
+const isPlain = (from: TableColumn, to: TableColumn): boolean =>
+  from.typeOid === to.typeOid || (from.category === 'N' && to.category === 'N');
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 

@@ -3,7 +3,7 @@
  * table, in the transaction that marks the range as done. Keeps true: a row is loaded, or it is on the quarantine's list, or it is counted under what
  * left it out; the stage goes with the transaction, whatever happens.
  */
-import { identList, relation } from '../ident';
+import { ident, identList, relation } from '../ident';
 import type { Problem } from '../../plan/model/errors';
 import { isProblem } from '../../plan/model/errors';
 import type { ErrorBudget } from '../../plan/model/dataMigration';
@@ -19,7 +19,7 @@ import type { Part, RangeCounts } from './select';
 import { countRange, selectRange } from './select';
 import type { Spec } from './spec';
 import { STAGE } from './spec';
-import { markSuperseded, putTracked } from './tracked';
+import { markSuperseded, putTracked, trackedOf } from './tracked';
 
 export interface Counts extends RangeCounts {
   readonly deduplicated: number;
@@ -139,8 +139,15 @@ async function put(work: RangeWork, some: string): Promise<number> {
   if (spec.tracked) return putTracked(pair.target, { spec, migration: place.attempt.migration, no }, some);
   return pair.target.run(
     `INSERT INTO ${relation(spec.target)} (${identList(spec.columns.map(({ name }) => name))}) OVERRIDING SYSTEM VALUE
-     SELECT ${spec.columns.map((column) => column.put).join(', ')} FROM ${STAGE} AS s WHERE s.r IS NULL AND ${some}`,
+     SELECT ${spec.columns.map((column) => column.put).join(', ')} FROM ${STAGE} AS s WHERE s.r IS NULL AND ${some}${again(spec)}`,
   );
+}
+
+/** Rows of a table that is ours alone, read again: they go over what came before. */
+function again(spec: Spec): string {
+  if (spec.load.onConflict !== 'update' || spec.conflict === null) return '';
+  const set = trackedOf(spec).set.map((name) => `${ident(name)} = excluded.${ident(name)}`);
+  return ` ON CONFLICT (${identList(spec.conflict)}) DO ${set.length > 0 ? `UPDATE SET ${set.join(', ')}` : 'NOTHING'}`;
 }
 
 /** All of them in one statement; where that fails, halves, down to the rows that fail. */

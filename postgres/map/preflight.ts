@@ -16,6 +16,7 @@ import type { SelfTest } from '../verify/selfTest';
 import { selfTest } from '../verify/selfTest';
 import { derivedTable } from './derived';
 import { placed } from './placed';
+import { checkOnward } from './onward';
 import { resolveMap } from './resolve';
 import { fromOf, selectRange } from './select';
 import type { Spec } from './spec';
@@ -93,7 +94,8 @@ async function checkOne(
   const to = targetOf(table, entry);
   const from = await readMapTable(source, table);
   if (from === null) throw new Problem('NoSuchObject', `${shownRelation(table)} is not there any more`);
-  await checkNames(source, mapping, from, path);
+  const goesOn = control.streaming !== undefined || control.incremental !== undefined;
+  await checkNames(source, mapping, from, path, goesOn);
   const existing = control.schema === 'existing';
   const there = existing ? await readMapTable(target, to) : await derivedTable(source, mapping, from, path, to);
   if (there === null)
@@ -102,15 +104,29 @@ async function checkOne(
       hint: 'make it, or say  schema: create',
     });
   const load = control.load ?? COPY;
-  const spec = resolveMap({ mapping, path, source: from, target: there, load, existing, test });
+  const onward = control.incremental !== undefined;
+  const spec = resolveMap({ mapping, path, source: from, target: there, load, existing, test, onward });
   await checkExpressions(source, spec, path);
+  if (control.streaming) await checkOnward(source, { spec, path, table: from, capture: control.streaming.capture });
 }
 
 /** Functions that may answer differently for the same row, as the catalogue has them. */
-async function checkNames(source: Session, mapping: TableMapping, table: MapTable, path: string): Promise<void> {
+async function checkNames(
+  source: Session,
+  mapping: TableMapping,
+  table: MapTable,
+  path: string,
+  goesOn: boolean,
+): Promise<void> {
   const of = { table, columns: table.columns.map(({ name }) => name), alias: ROW };
   for (const { text, at } of texts(mapping, path)) {
-    const { functions } = rowExpression(text, of, at);
+    const { functions, nested } = rowExpression(text, of, at);
+    if (nested && goesOn)
+      throw new Problem('NotYet', `${at}: what other rows say changes without this one: not built for what goes on`, {
+        where: { path: at },
+        value: text,
+        hint: 'one row must be made of one row; or say  transfer: full',
+      });
     if (functions.length === 0) continue;
     const volatile = await source.one<{ name: string }>(
       `SELECT p.proname::text AS name FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace

@@ -28,6 +28,8 @@ export interface MapInput {
   /** Whether the target's table was there before. */
   readonly existing: boolean;
   readonly test: SelfTest;
+  /** Rows come again after the copy: they must be found. */
+  readonly onward?: boolean;
 }
 
 export const readName = (text: string): string => parseColumnName(text) ?? text;
@@ -88,22 +90,26 @@ export function resolveMap(input: MapInput): Spec {
   const byTarget = new Map(columns.map((column) => [column.name, column]));
   const tracked = load.method !== 'copy' && (input.existing || load.onConflict !== 'fail');
   const conflict = target.keys.find((key) => key.every((name) => byTarget.has(name))) ?? null;
-  if (tracked && conflict === null)
+  if ((tracked || input.onward) && conflict === null)
     throw new Problem(
       'PreflightFailed',
       `${path}: ${shownRelation(target)} has no unique key whose columns are all loaded`,
       {
         where: { path },
-        hint: `load.method: ${load.method} finds rows by it: add a primary key, or say  method: copy`,
+        hint: input.onward
+          ? 'rows that come again are found by it: add a primary key, or let its columns come over'
+          : `load.method: ${load.method} finds rows by it: add a primary key, or say  method: copy`,
       },
     );
+  const where = mapping.where === undefined ? null : rowExpression(mapping.where, rowOf(source), `${path}.where`);
   const [key = null] = source.keys;
   return {
     source: { schema: source.schema, name: source.name },
     target: { schema: target.schema, name: target.name },
     targetPartitioned: target.partitioned,
     columns,
-    where: mapping.where === undefined ? null : rowExpression(mapping.where, rowOf(source), `${path}.where`).sql,
+    where: where?.sql ?? null,
+    whereReads: where?.reads ?? [],
     sample: sampleOf(mapping, source, key),
     rules: rulesOf(input, byTarget, origins),
     dedupe: dedupeOf(mapping, source, path, key),

@@ -4,6 +4,7 @@
  * row never wins over a good one.
  */
 import { literal, relation } from '../ident';
+import { rowHash } from '../rowHash';
 import type { Spec } from './spec';
 import { ROW } from './spec';
 
@@ -16,16 +17,9 @@ export interface Part {
   readonly except: readonly string[];
 }
 
-export const hashSql = (images: readonly string[], method: Spec['method']): string => {
-  const bytes = `record_send(ROW(${images.join(', ')}))`;
-  return method === 'hash'
-    ? `hash_record_extended(ROW(${bytes}), 0)`
-    : `('x' || left(md5(${bytes}), 16))::bit(64)::int8`;
-};
-
 /** The target's side of the same hash, over t. */
 export const targetHash = ({ columns, method }: Pick<Spec, 'columns' | 'method'>): string =>
-  hashSql(
+  rowHash(
     columns.map(({ image }) => image.target),
     method,
   );
@@ -65,7 +59,7 @@ const columnNames = (spec: Spec): string[] => spec.columns.map((_, index) => `c$
 
 function hashOfRow(spec: Spec): string {
   const images = spec.columns.map(({ image }, index) => image.source.replaceAll('$', () => `u.c${index}`));
-  return hashSql(images, spec.method);
+  return rowHash(images, spec.method);
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import type { RelationName } from '../../plan/model/steps';
 import type { LoadControl } from '../../plan/model/dataMigration';
+import type { HashMethod } from '../rowHash';
 import type { TableColumn } from './tables';
 
 /** The source's row: no plan calls its own tables so. */
@@ -25,6 +26,10 @@ export interface SpecColumn {
   readonly image: { readonly source: string; readonly target: string };
   /** The source's column that comes over as it is; null = computed. */
   readonly from: string | null;
+  /** Its text is the value: neither a cast nor a filler comes between. */
+  readonly plain: boolean;
+  /** The source's columns that it is made of. */
+  readonly reads: readonly string[];
   /** Its place in the plan. */
   readonly path: string;
 }
@@ -53,6 +58,7 @@ export interface Spec {
   readonly targetPartitioned: boolean;
   readonly columns: readonly SpecColumn[];
   readonly where: string | null;
+  readonly whereReads: readonly string[];
   /** Over ROW: the same rows every time. */
   readonly sample: string | null;
   readonly rules: readonly SpecRule[];
@@ -64,5 +70,5 @@ export interface Spec {
   readonly load: LoadControl;
   /** Each row's key is written down with its load: for the way back among rows that are not ours, and for the proof. */
   readonly tracked: boolean;
-  readonly method: 'hash' | 'md5';
+  readonly method: HashMethod;
 }

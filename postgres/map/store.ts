@@ -48,6 +48,17 @@ export async function readMaps(session: Session, migration: string): Promise<Sto
   return rows.map(({ schema, name, path, mapping }) => ({ named: { schema, name }, path, mapping }));
 }
 
+/** What is moved for one table of the source, as its copy was listed. */
+export async function mapOfTable(session: Session, migration: string, table: RelationName): Promise<StoredMap | null> {
+  const row = await session.one<{ schema: string; name: string; path: string; mapping: TableMapping }>(
+    `SELECT m.schema_name AS schema, m.table_name AS name, m.path, m.mapping FROM pgshift.copy_tables AS t
+       JOIN pgshift.copy_maps AS m ON m.migration_name = t.migration_name AND m.schema_name = t.map_schema AND m.table_name = t.map_table
+      WHERE t.migration_name = $1 AND t.schema_name = $2 AND t.table_name = $3`,
+    [migration, table.schema, table.name],
+  );
+  return row ? { named: { schema: row.schema, name: row.name }, path: row.path, mapping: row.mapping } : null;
+}
+
 interface Placed extends RelationName {
   readonly above: readonly RelationName[];
 }

@@ -4,7 +4,7 @@
  */
 import { Problem } from '../../plan/model/errors';
 import { rangeBytes } from '../../plan/model/dataMigration';
-import type { ErrorBudget } from '../../plan/model/dataMigration';
+import type { ErrorBudget, LoadControl } from '../../plan/model/dataMigration';
 import { NO_MAPPING } from '../../plan/model/tableMapping';
 import { loadParser } from '../../plan/sql/rowExpression';
 import type { CopyContext } from '../copy/context';
@@ -64,7 +64,13 @@ interface Planned {
 }
 
 /** The compiled map as both servers see it now. @throws Problem as resolveMap. */
-export async function specOf(context: CopyContext, pair: Pair, table: TableRow): Promise<Spec> {
+export async function specOf(
+  context: Pick<CopyContext, 'control'>,
+  pair: Pair,
+  table: Pick<TableRow, 'schema' | 'name' | 'map'>,
+  /** Of what goes on after the copy, when its keys are there. */
+  onward: LoadControl | null = null,
+): Promise<Spec> {
   await loadParser();
   const to = targetOf(table, table.map);
   const [source, target] = [await readMapTable(pair.source, table), await readMapTable(pair.target, to)];
@@ -75,9 +81,10 @@ export async function specOf(context: CopyContext, pair: Pair, table: TableRow):
     path: table.map?.path ?? `map.${shown(table)}`,
     source,
     target,
-    load: context.control.load ?? COPY,
+    load: onward ?? context.control.load ?? COPY,
     existing: context.control.schema === 'existing',
     test: await selfTest(pair),
+    onward: onward !== null,
   });
 }
 

@@ -96,6 +96,9 @@ export class Applier {
       await session.run('SET CONSTRAINTS ALL DEFERRED');
     }
     await this.describe(batch.changes);
+    // Where the plan's own expressions are looked up; Postgres' names win.
+    if ([...this.plans.values()].some((plan) => plan?.computed))
+      await session.run('SET LOCAL search_path = pg_catalog, public');
     await applyChanges(
       {
         session,
@@ -152,7 +155,10 @@ export class Applier {
     const from = this.followed.get(tableKey(relation));
     if (from === undefined) return null;
     const sessions = { source: this.source, target: this.session };
-    return planTable(relation, this.job.mappingOf(relation), isNewSince(from), sessions).catch((error: unknown) => {
+    // Types are written with their schemas.
+    await this.session.run('SET LOCAL search_path = pg_catalog');
+    const mapping = await this.job.mappingOf(relation, sessions);
+    return planTable(relation, mapping, isNewSince(from), sessions).catch((error: unknown) => {
       if (!isProblem(error) || error.code !== 'Drift') throw error;
       const table = `${relation.schema}.${relation.name}`;
       throw new Unapplied({ change, table, key: {}, column: null, code: 'Drift', message: error.message });

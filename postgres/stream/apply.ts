@@ -3,16 +3,26 @@
  * there and is not is an error, never passed over; when a set of changes is refused it is halved until the one that cannot be applied is known,
  * and nothing of it stays.
  */
-import type { Problem } from '../../plan/model/errors';
-import { isProblem } from '../../plan/model/errors';
+import { Problem, isProblem } from '../../plan/model/errors';
 import type { Session } from '../session';
 import { isLockProblem, sqlstate } from '../toProblem';
 import { checkSignal } from '../work';
 import type { Net, PlanOf, Step } from './net';
 import { sorted, stepsOf } from './net';
+import type { Tuple } from './decode';
+import { UNCHANGED } from './decode';
 import type { TablePlan } from './plan';
 import type { Statement } from './statements';
-import { deleteLike, deleteRows, insertRows, keyJson, moveRow, updateLike, updateRows } from './statements';
+import {
+  deleteLike,
+  deleteRows,
+  insertFiltered,
+  insertRows,
+  keyJson,
+  moveRow,
+  updateLike,
+  updateRows,
+} from './statements';
 import type { Change } from './types';
 
 /** A change that the target refuses. Holds no value; its key goes to pgshift.quarantine by `key`. */
@@ -123,9 +133,28 @@ async function applyStep({ session }: Applying, step: Step): Promise<void> {
 
 async function applyNet(session: Session, net: Net): Promise<void> {
   const { gone, changed, come } = sorted(net);
+  if (net.plan.filter !== null) return applyFiltered(session, net.plan, gone, [...changed.flat(), ...come]);
   if (gone.length > 0) await run(session, deleteRows(net.plan, gone));
   for (const rows of changed) await run(session, updateRows(net.plan, rows));
   if (come.length > 0) await run(session, insertRows(net.plan, come));
+}
+
+/** Whether a row was let through before is not known: it goes, and comes again where the filter lets it through now. */
+async function applyFiltered(
+  session: Session,
+  plan: TablePlan,
+  gone: readonly Tuple[],
+  rows: readonly Tuple[],
+): Promise<void> {
+  const inputs = [...plan.columns, ...(plan.filter === null ? [] : [plan.filter])].flatMap((one) => one.inputs);
+  // Preflight saw to it; the table's replica identity may have been changed since.
+  if (rows.some((row) => inputs.some((at) => row[at] === UNCHANGED)))
+    throw new Problem('Drift', `${plan.label}: a change came without all of its values, which the filter asks for`, {
+      hint: `ALTER TABLE ... REPLICA IDENTITY FULL on the source, then start again`,
+    });
+  const all = [...gone, ...rows];
+  if (all.length > 0) await run(session, { ...deleteRows(plan, all), rows: null });
+  if (rows.length > 0) await run(session, insertFiltered(plan, rows));
 }
 
 const TRUNCATE_LOCK_MS = 200;

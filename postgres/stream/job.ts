@@ -2,6 +2,9 @@
 import { bufferBytes, flushMs } from '../../plan/model/dataModes';
 import { Problem } from '../../plan/model/errors';
 import type { CopyContext } from '../copy/context';
+import { capturedMap } from '../map/onward';
+import { mapOfTable } from '../map/store';
+import { specOf } from '../map/table';
 import { streamNames } from './names';
 import type { StreamJob } from './types';
 
@@ -21,7 +24,10 @@ export function jobOf(context: CopyContext): StreamJob {
     bufferBytes: bufferBytes(streaming),
     flushMs: flushMs(streaming),
     onError: streaming.onError,
-    mappingOf: () => null,
+    mappingOf: async (table, sessions) => {
+      const map = await mapOfTable(sessions.target, migration, table);
+      return map === null ? null : capturedMap(await specOf(context, sessions, { ...table, map }));
+    },
     lockTimeoutMs,
     lockBudgetMs,
     signal,

@@ -10,7 +10,7 @@ import { ident, relation as quoted } from '../ident';
 import type { Session } from '../session';
 import type { WireRelation } from './decode';
 import type { IsNew } from './from';
-import type { TableMapping } from './types';
+import type { CapturedSql, TableMapping } from './types';
 
 export interface PlanColumn {
   readonly name: string;
@@ -44,6 +44,10 @@ export interface TablePlan {
   readonly types: readonly (string | null)[];
   /** null = rows are found by all their values. */
   readonly key: readonly KeyPart[] | null;
+  /** Over alias `old`: only rows for which it is true are there. */
+  readonly filter: { readonly sql: string; readonly inputs: readonly number[] } | null;
+  /** Has expressions of a plan, which are looked up where the plan's are. */
+  readonly computed: boolean;
   readonly isNew: IsNew;
 }
 
@@ -126,7 +130,7 @@ export async function planTable(
   const byName = new Map(there.columns.map((column) => [column.name, column]));
   const positions = new Map(relation.columns.map(({ name }, index) => [name, index]));
   const wanted = mapping?.columns ?? straight(relation, there);
-  const expressions = wanted.some(({ value }) => 'sql' in value);
+  const expressions = wanted.some(({ value }) => 'sql' in value) || mapping?.where !== undefined;
   const named = expressions
     ? await sourceTypes(
         source,
@@ -137,13 +141,20 @@ export async function planTable(
   const label = shownRelation(from);
   const drift = (what: string): Problem =>
     new Problem('Drift', `${label}: ${what}`, { hint: 'make both sides fit each other, then retry' });
+  const readBy = ({ reads }: CapturedSql): number[] =>
+    reads === undefined
+      ? [...positions.values()]
+      : reads.map((read) => {
+          const at = positions.get(read);
+          if (at === undefined) throw drift(`the source has no column ${shown(read)}`);
+          return at;
+        });
   const columns = wanted.map(({ name, value }): PlanColumn => {
     const column = byName.get(name);
     if (!column) throw drift(`the target has no column ${shown(name)}`);
     const settable = column.identity !== 'a';
     const common = { name, settable, type: column.type };
-    // Which columns an expression reads is not known: all of them.
-    if ('sql' in value) return { ...common, sql: `(${value.sql})::${column.type}`, inputs: [...positions.values()] };
+    if ('sql' in value) return { ...common, sql: `(${value.sql})::${column.type}`, inputs: readBy(value) };
     const at = positions.get(value.from);
     if (at === undefined) throw drift(`the source has no column ${shown(value.from)}`);
     types[at] ??= column.type;
@@ -171,5 +182,6 @@ export async function planTable(
     if (key.length === 0) key = null;
   }
   const only = `${there.kind === 'r' ? 'ONLY ' : ''}${quoted(to)}`;
-  return { relation, source: from, to, label, only, columns, types, key, isNew };
+  const filter = mapping?.where ? { sql: mapping.where.sql, inputs: readBy(mapping.where) } : null;
+  return { relation, source: from, to, label, only, columns, types, key, filter, computed: expressions, isNew };
 }

@@ -66,6 +66,21 @@ export function insertRows(plan: TablePlan, rows: readonly Tuple[]): Statement {
   };
 }
 
+/** Those of the rows that the plan's filter lets through. */
+export function insertFiltered(plan: TablePlan, rows: readonly Tuple[]): Statement {
+  const { columns, filter } = plan;
+  if (filter === null) return insertRows(plan, rows);
+  const inputs = inputsOf([...columns, filter]);
+  const source = rowsSource(plan, inputs, [...columns.map(({ sql }) => sql), filter.sql]);
+  const list = columns.map(({ name }) => ident(name)).join(', ');
+  const values = columns.map((_, i) => `new.n${i}`).join(', ');
+  return {
+    sql: `INSERT INTO ${quoted(plan.to)} (${list}) OVERRIDING SYSTEM VALUE SELECT ${values} FROM ${source} AS new WHERE new.n${columns.length}`,
+    values: inputs.map((at) => arrayText(rows, at)),
+    rows: null,
+  };
+}
+
 /** Which columns of the table can be computed from what came. */
 export const writable = (plan: TablePlan, row: Tuple): PlanColumn[] =>
   plan.columns.filter(({ settable, inputs }) => settable && inputs.every((at) => row[at] !== UNCHANGED));

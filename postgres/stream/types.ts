@@ -1,5 +1,6 @@
 /** What a stream of changes is made with, and what it says while it goes. Knows no Temporal: cancellation is an AbortSignal, progress a callback. */
 import type { RelationName } from '../../plan/model/steps';
+import type { Session } from '../session';
 import type { Target } from '../types';
 import type { Message } from './decode';
 
@@ -7,13 +8,22 @@ import type { Message } from './decode';
 export interface TableMapping {
   readonly to: RelationName;
   readonly columns: readonly MappedColumn[];
+  /** Rows for which it is true are there; needs a key, and every value of the rows that change. */
+  readonly where?: CapturedSql;
+}
+
+/** An expression over the captured row, whose columns are known by their names and as `old.<name>`. */
+export interface CapturedSql {
+  readonly sql: string;
+  /** The columns that it reads; left out: it may read all of them. */
+  readonly reads?: readonly string[];
 }
 
 export interface MappedColumn {
   /** The target's name. */
   readonly name: string;
-  /** `from`: the source's column. `sql`: an expression over the captured row, whose columns are known by their names and as `old.<name>`. */
-  readonly value: { readonly from: string } | { readonly sql: string };
+  /** `from`: the source's column. */
+  readonly value: { readonly from: string } | CapturedSql;
 }
 
 export type OnError = 'fail' | 'skip' | 'retry';
@@ -33,7 +43,10 @@ export interface StreamJob {
   readonly flushMs: number;
   readonly onError: OnError;
   /** null = nothing differs. Asked once for each description of a table. */
-  readonly mappingOf: (table: RelationName) => TableMapping | null;
+  readonly mappingOf: (
+    table: RelationName,
+    sessions: { readonly source: Session; readonly target: Session },
+  ) => TableMapping | null | Promise<TableMapping | null>;
   readonly lockTimeoutMs: number;
   readonly lockBudgetMs: number;
   readonly signal: AbortSignal;

@@ -3,6 +3,7 @@
  * own bytes are compared (1.0 is not 1.00, 0 is not -0); a type whose bytes are not the same everywhere is compared by its text under pinned
  * settings; where the plan changes the type, by value after the same cast that filled the target.
  */
+import { rowHash } from '../rowHash';
 import type { SelfTest } from './selfTest';
 import type { Column } from './shapes';
 
@@ -56,10 +57,4 @@ export function keyTextOf({ from, to, source, target }: Compared): Sides {
   return both(source, target, text);
 }
 
-/** A bigint over the values; NULL, '' and the number of values all count. */
-export function hashOf(values: readonly string[], { method }: SelfTest): string {
-  const bytes = `record_send(ROW(${values.join(', ')}))`;
-  return method === 'hash'
-    ? `hash_record_extended(ROW(${bytes}), 0)`
-    : `('x' || left(md5(${bytes}), 16))::bit(64)::int8`;
-}
+export const hashOf = (values: readonly string[], { method }: SelfTest): string => rowHash(values, method);

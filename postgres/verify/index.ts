@@ -2,11 +2,11 @@
  * A verification from its claim to its result, without Temporal: what `pgshift verify --local` runs. The workflow runs the same phases, each as an
  * activity. Every phase may be run again: what is done is not done twice.
  */
-import { createHash } from 'node:crypto';
 import type { ValidationPlan, VerifyResult } from '../../plan/model/validation';
 import { openSession } from '../session';
 import { install } from '../state/install';
 import { runChecks } from './checks';
+import { validationChecksum } from './checksum';
 import { claimValidation, endValidation, LOCAL } from './claim';
 import { compareTables } from './compare';
 import type { VerifyContext } from './context';
@@ -14,11 +14,8 @@ import { recheckRows } from './recheck';
 import { repairRows } from './repair';
 import { readResult } from './result';
 
+export { validationChecksum } from './checksum';
 export type { VerifyContext, VerifyProgress } from './context';
-
-/** The same plan, the same one: a run that died is taken up by it. */
-export const validationChecksum = (plan: ValidationPlan): string =>
-  createHash('sha256').update(JSON.stringify(plan)).digest('hex');
 
 export type VerifyPhase = 'compare' | 'checks' | 'recheck' | 'repair';
 

@@ -180,6 +180,8 @@ function compareColumns({ from, to, map }: Match): { columns: PairColumn[]; miss
       continue;
     }
     if (old) used.add(old.name);
+    // A computed value under an old name replaces the old one.
+    else if (sources.has(column.name)) used.add(column.name);
     if (omitted.has(column.name)) continue;
     const plain = old === null ? `(${typeof rule === 'object' ? rule.sql : ''})` : `t.${ident(old.name)}`;
     const filler = nulls.get(column.name);

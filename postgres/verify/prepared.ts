@@ -23,7 +23,10 @@ export interface Prepared {
 }
 
 /** @throws Problem NoSuchObject, SameDatabase, PreflightFailed, Unreachable, ... */
-export async function prepare(context: VerifyContext, sessions: SessionPair): Promise<Prepared> {
+export async function prepare(
+  context: Pick<VerifyContext, 'plan' | 'target'>,
+  sessions: SessionPair,
+): Promise<Prepared> {
   const [here, there] = await Promise.all([identityOf(sessions.source), identityOf(sessions.target)]);
   if (there.recovering)
     throw new Problem(

@@ -3,10 +3,9 @@
  * sides make the same bytes of the same values; servers that hash differently are compared by md5, which is the same everywhere.
  */
 import { literal } from '../ident';
+import type { HashMethod } from '../rowHash';
 import type { Session } from '../session';
 import type { SessionPair } from './session';
-
-export type HashMethod = 'hash' | 'md5';
 
 export interface SelfTest {
   readonly method: HashMethod;

@@ -2,13 +2,16 @@
  * What a copy must survive: worker, Temporal, source and target die at random moments, ten runs in a row; the network is cut and falls silent; the
  * source is promoted to another timeline; the target's disk is full. Every row once, or everything of ours is gone and the reason is said.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Report } from '../../plan/model/status';
+import { eventually } from '../support/copy';
 import { COPY_SETUP, startCopyRun, untilChunks } from '../support/copyRun';
 import type { CopyRun, CopyRunOptions } from '../support/copyRun';
+import type { FreshDatabase } from '../support/database';
 import { seed, seeded } from '../support/kills';
 import { startOwnPostgres, startOwnTemporal } from '../support/ownServers';
 import type { OwnPostgres, OwnServer, OwnTemporal } from '../support/ownServers';
@@ -123,6 +126,95 @@ test('the network to either side is cut, then falls silent: every row once', asy
         await wire.close();
       }
     }
+});
+
+test('a slow link: every row once, from one snapshot, and no attempt is given up', async () => {
+  for (const side of ['source', 'target'] as const) {
+    const from = await source.database(COPY_SETUP);
+    const to = await target.database('');
+    const wire = await wireTo(Number(new URL(side === 'source' ? from.url : to.url).port));
+    const urls = {
+      old: side === 'source' ? wire.through(from.url) : from.url,
+      app: side === 'target' ? wire.through(to.url) : to.url,
+    };
+    try {
+      wire.slow(1024 ** 2);
+      await withRun({ source: from, target: to, urls }, async (run) => {
+        run.worker();
+        const began = performance.now();
+        const report = await run.expectWhole();
+        expect(report.measured['epochs']).toBe(1);
+        expect(performance.now() - began).toBeGreaterThan(10_000);
+        process.stderr.write(`slow link to the ${side}: whole after ${Math.round(performance.now() - began)} ms\n`);
+      });
+    } finally {
+      await wire.close();
+    }
+  }
+});
+
+/** A standby of its own, made from a base backup of `primary` while that is written to; follows it by streaming replication. */
+async function standbyOf(primary: FreshDatabase): Promise<OwnPostgres> {
+  const made = home();
+  chmodSync(made, 0o755);
+  const data = join(made, 'data');
+  const client = await primary.client();
+  const [{ from } = { from: '' }] = (
+    await client.query<{ from: string }>(`SELECT current_setting('data_directory') AS from`)
+  ).rows;
+  await client.query(`SELECT pg_backup_start('standby', true)`);
+  // Files may change and vanish under it: that is what the log of the backup is for.
+  const copied = spawnSync('cp', ['-a', from, data]);
+  if (copied.status !== 0 && copied.status !== 1) throw new Error('the base backup could not be copied');
+  const { rows } = await client.query<{ labelfile: string }>(`SELECT labelfile FROM pg_backup_stop(false)`);
+  // The end of the backup lies in the log that was written since.
+  spawnSync('cp', ['-a', join(from, 'pg_wal'), data]);
+  await client.end();
+  rmSync(join(data, 'postmaster.pid'), { force: true });
+  const { port } = new URL(primary.url);
+  const { uid, gid } = statSync(data);
+  for (const [name, text] of [
+    ['backup_label', rows[0]?.labelfile ?? ''],
+    ['standby.signal', ''],
+  ] as const) {
+    writeFileSync(join(data, name), text);
+    chownSync(join(data, name), uid, gid);
+  }
+  appendFileSync(
+    join(data, 'postgresql.auto.conf'),
+    `\nprimary_conninfo = 'host=127.0.0.1 port=${port} user=postgres application_name=standby'\n`,
+  );
+  return startOwnPostgres(made);
+}
+
+test('a failover to a real standby, behind one address: another timeline is another source, and the target is as it was', async () => {
+  const primary = await startOwnPostgres(home());
+  const from = await primary.database(COPY_SETUP);
+  const standby = await standbyOf(from);
+  const wire = await wireTo(Number(new URL(from.url).port));
+  const to = await target.database('');
+  try {
+    const there = standby.of(from.name);
+    await eventually(async () => (await there.query('SELECT 1 FROM big LIMIT 1').catch(() => [])).length === 1, 60_000);
+    const urls = { old: wire.through(from.url), app: to.url };
+    await withRun({ source: from, target: to, urls, plan: { gates: { build: 'manual' } } }, async (run) => {
+      run.worker();
+      await untilChunks(run, 3);
+      await primary.kill();
+      await there.query('SELECT pg_promote()');
+      wire.lead(Number(new URL(there.url).port));
+      wire.cut();
+      wire.mend();
+      await expect(resultOf(run.handle)).rejects.toMatchObject({
+        cause: { type: 'RolledBack', details: [{ cause: 'TimelineChanged' }] },
+      });
+      expect(await run.target.query(`SELECT 1 FROM pg_class WHERE relname IN ('big', 'heap', 'small', 'v')`)).toEqual(
+        [],
+      );
+    });
+  } finally {
+    await Promise.all([wire.close(), primary.stop(), standby.stop()]);
+  }
 });
 
 test('a source that was promoted is another source: said, and the target is as it was', async () => {

@@ -22,6 +22,6 @@ const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|j
 
 test.each(examples)('examples/%s is a plan', (name) => {
   const loaded = loadStartable(join(root, 'examples', name));
-  const { plan } = 'data' in loaded ? loaded.data : 'pair' in loaded ? loaded.pair : loaded.schema;
-  expect(['schema-migration', 'data-migration', 'blue-green']).toContain(plan.kind);
+  const [one] = Object.values(loaded) as { readonly plan: { readonly kind: string } }[];
+  expect(['schema-migration', 'data-migration', 'blue-green', 'validation']).toContain(one?.plan.kind);
 });

@@ -165,6 +165,18 @@ test('status, watch and report know a validation; its exit code is the verdict',
   ).toBeGreaterThan(0);
 });
 
+test('pgshift start takes the same file, under the id of a validation; its end is the verdict', async () => {
+  const of = plan('started', { tables: { include: ['names'] } });
+  const file = join(folder, 'started.json');
+  writeFileSync(file, JSON.stringify(of));
+  const started = await command(['start', file, '--json']);
+  expect(started.code).toBe(0);
+  expect(started.json()).toMatchObject({ id: `validation/${GREEN}/started`, database: GREEN, name: 'started' });
+  expect((await command(['watch', 'started'])).code).toBe(1);
+  const watched = await command(['start', file, '--watch']);
+  expect([watched.code, watched.stdout]).toEqual([1, expect.stringMatching(/started: .* DIFFERENT/)]);
+});
+
 test('without Temporal: the same answer; what is not built is refused', async () => {
   const local = await pgshift(['--local', '--json'], plan('local'));
   expect(local.code).toBe(1);

@@ -73,6 +73,51 @@ test.each([
   throw new Error('it was taken');
 });
 
+test.each([
+  ['incremental', { load: { method: 'insert' } }, 'load.method', /say {2}method: upsert/],
+  ['incremental', { load: { method: 'upsert', onConflict: 'ignore' } }, 'load.onConflict', /overwrite ours/],
+  ['incremental', { load: { method: 'upsert', disable: ['triggers'] } }, 'load.disable', /every pass/],
+  ['incremental', { verify: 'sample' }, 'verify', /row by row/],
+  ['incremental', { map: { a: { deduplicate: { key: 'k' } } } }, 'map.a.deduplicate', /still to come/],
+  [
+    'incremental',
+    { map: { a: { columns: { x: { lookup: { column: 'c', table: 't', key: 'k', value: 'v' } } } } } },
+    'map.a.columns.x.lookup',
+    /another table/,
+  ],
+  ['streaming', { load: { method: 'upsert' } }, 'load.method', /rows of others/],
+  ['streaming', { schema: 'existing' }, 'schema', /refuse changes/],
+  ['streaming', { errors: { max: 3 } }, 'errors', /onError/],
+  ['streaming', { map: { a: { sample: '10%' } } }, 'map.a.sample', /hash/],
+  ['streaming', { map: { a: { validate: { x: 'email' } } } }, 'map.a.validate', /old row/],
+  [
+    'streaming',
+    { map: { a: { columns: { x: { lookup: { column: 'c', values: { a: 'b' } } } } } } },
+    'map.a.columns.x.lookup',
+    /keep {2}or null/,
+  ],
+])('transfer: %s with %j is NotYet at %s, and says why', (transfer, change, path, why) => {
+  const mode = transfer === 'incremental' ? { incremental: { column: 'id' } } : {};
+  try {
+    plan({ transfer, ...mode, ...change });
+  } catch (error) {
+    expect(isProblem(error) && [error.code, error.where?.path, error.message]).toEqual([
+      'NotYet',
+      path,
+      expect.stringMatching(why),
+    ]);
+    return;
+  }
+  throw new Error('it was taken');
+});
+
+test('what goes on after the copy goes through the map', () => {
+  const map = { a: { to: 'b', where: 'x > 1', columns: { c: { sql: 'x + 1' } }, omit: ['y'], nulls: { z: 0 } } };
+  expect(plan({ transfer: 'streaming', map }).transfer).toBe('streaming');
+  const incremental = { transfer: 'incremental', incremental: { column: 'id' }, map, errors: { max: 5 } };
+  expect(plan({ ...incremental, schema: 'existing', load: { method: 'upsert' } }).transfer).toBe('incremental');
+});
+
 test('shares and orders', () => {
   expect([parsePercent('10%'), parsePercent('0.5%'), parsePercent('101%'), parsePercent('x')]).toEqual([
     10,

@@ -29,6 +29,8 @@ export interface OwnTemporal extends OwnServer {
 export interface OwnPostgres extends OwnServer {
   /** A new database, after `setup`. One at a time. */
   database(setup: string): Promise<FreshDatabase>;
+  /** One that is there: of a standby its primary's. */
+  of(name: string): FreshDatabase;
 }
 
 export async function startOwnTemporal(home: string): Promise<OwnTemporal> {
@@ -83,31 +85,35 @@ export async function startOwnPostgres(
     return client;
   };
   const close = () => Promise.all([...open].map((client) => client.end().catch(() => undefined)));
+  const use = (wanted: string): FreshDatabase => {
+    name = wanted;
+    return {
+      name,
+      version: 18,
+      url: running.urlOf(name),
+      client: connect,
+      async query<Row extends Record<string, unknown>>(sql: string, values?: readonly unknown[]) {
+        const client = await connect();
+        try {
+          const result: unknown = await client.query(sql, values ? [...values] : undefined);
+          return (Array.isArray(result) ? (result.at(-1) as { rows: Row[] }) : (result as { rows: Row[] })).rows;
+        } finally {
+          open.delete(client);
+          await client.end();
+        }
+      },
+      drop: async () => void (await close()),
+    };
+  };
   return {
+    of: use,
     async database(setup) {
       const maker = await connect();
       made += 1;
       await maker.query(`CREATE DATABASE t_own_${made}`);
       open.delete(maker);
       await maker.end();
-      name = `t_own_${made}`;
-      const database: FreshDatabase = {
-        name,
-        version: 18,
-        url: running.urlOf(name),
-        client: connect,
-        async query<Row extends Record<string, unknown>>(sql: string, values?: readonly unknown[]) {
-          const client = await connect();
-          try {
-            const result: unknown = await client.query(sql, values ? [...values] : undefined);
-            return (Array.isArray(result) ? (result.at(-1) as { rows: Row[] }) : (result as { rows: Row[] })).rows;
-          } finally {
-            open.delete(client);
-            await client.end();
-          }
-        },
-        drop: async () => void (await close()),
-      };
+      const database = use(`t_own_${made}`);
       await database.query(setup);
       return database;
     },

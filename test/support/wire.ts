@@ -10,6 +10,10 @@ export interface Wire {
   cut(): void;
   /** Bytes are kept back in both directions, no connection ends: what a lost network looks like. */
   freeze(): void;
+  /** So many bytes a second over all connections, until `mend`. */
+  slow(bytesPerSecond: number): void;
+  /** New connections go to another server. */
+  lead(to: number): void;
   mend(): void;
   close(): Promise<void>;
 }
@@ -18,14 +22,29 @@ export async function wireTo(port: number): Promise<Wire> {
   const pairs = new Set<readonly [Socket, Socket]>();
   let refuses = false;
   let frozen = false;
+  let rate = Infinity;
+  let upTo = port;
+  /** When the link is free again, by the clock of performance.now(). */
+  let free = 0;
+  const laden = (bytes: number): number => {
+    const now = performance.now();
+    free = Math.max(now, free) + (1_000 * bytes) / rate;
+    return rate === Infinity ? 0 : free - now;
+  };
   const server = createServer((client) => {
     if (refuses) return void client.destroy();
-    const upstream = connect(port, '127.0.0.1');
+    const upstream = connect(upTo, '127.0.0.1');
     const pair = [client, upstream] as const;
     pairs.add(pair);
     for (const [from, to] of [pair, [upstream, client] as const]) {
       from.on('data', (chunk) => {
         if (!to.write(chunk)) from.pause();
+        const busyMs = laden(chunk.length);
+        if (busyMs <= 1) return;
+        from.pause();
+        setTimeout(() => {
+          if (!frozen && !to.writableNeedDrain) from.resume();
+        }, busyMs);
       });
       to.on('drain', () => {
         if (!frozen) from.resume();
@@ -56,9 +75,17 @@ export async function wireTo(port: number): Promise<Wire> {
       frozen = true;
       for (const socket of all()) socket.pause();
     },
+    slow(bytesPerSecond) {
+      rate = bytesPerSecond;
+    },
+    lead(to) {
+      upTo = to;
+    },
     mend() {
       refuses = false;
       frozen = false;
+      rate = Infinity;
+      free = 0;
       for (const socket of all()) socket.resume();
     },
     async close() {

@@ -159,5 +159,10 @@ test('bad input is refused and leaves nothing', async () => {
   const handle = await start({ mode: 'dry-run', tables: { exclude: ['tiny'] } });
   await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
   expect((await statusOf(handle)).status).toBe('completed');
+  const { plan } = await reportOf(handle);
+  expect(plan?.steps.map(({ id }) => id)).toEqual(
+    'preflight.1 snapshot.1 schema.1 copy.1 build.1 verify.1 finish.1'.split(' '),
+  );
+  expect(plan).toMatchObject({ tables: [{ table: 'public.orders', how: 'as it is' }, { table: 'public.customer' }] });
   expect(await h.database.query(`SELECT 1 FROM pg_namespace WHERE nspname = 'pgshift'`)).toEqual([]);
 });

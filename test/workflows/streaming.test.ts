@@ -179,9 +179,21 @@ test('increments on a schedule until a person ends them; one pass without a sche
   expect((await contents(h.database)).rows).toEqual((await contents(source)).rows);
   expect((await reportOf(handle)).proof.every(({ equal }) => equal)).toBe(true);
   await h.database.query(`DROP TABLE customer, orders CASCADE`);
-  const once = await start({ transfer: 'incremental', streaming: undefined, incremental: { column: 'id' } });
+  const once = await start({
+    transfer: 'incremental',
+    streaming: undefined,
+    incremental: { column: 'id' },
+    map: { orders: { to: 'moved', where: 'id > 100', columns: { remark: { sql: 'upper(note)' } }, omit: ['note'] } },
+    gates: { follow: 'manual' },
+  });
+  await until(once, ({ waitingFor }) => waitingFor?.gate === 'follow');
+  await source.query(`INSERT INTO orders (customer, note) SELECT 1, 'last' FROM generate_series(1, 50)`);
+  await send(once, 'approve', { by: 'ann', gate: 'follow' });
   await expect(once.result()).resolves.toMatchObject({ status: 'completed' });
-  expect(await rows()).toBe(5200);
+  expect(
+    await count(`SELECT count(*)::int AS n FROM moved WHERE remark IN ('NEW', 'NEWER', 'LAST') OR remark LIKE 'N%'`),
+  ).toBe(5150);
+  expect((await reportOf(once)).proof).toMatchObject([{ equal: true }, { equal: true }]);
 });
 
 test('what cannot be followed is refused before anything is written', async () => {

@@ -125,6 +125,26 @@ test('many ranges by key and by block, with values in TOAST', async () => {
   }
 });
 
+test('a small heap with nearly all of its bytes in TOAST is no one job: ranges weigh what their values take there', async () => {
+  const pair = await copyPair(
+    `CREATE TABLE doc (id int PRIMARY KEY, body text); ALTER TABLE doc ALTER body SET STORAGE EXTERNAL;
+     INSERT INTO doc SELECT g, CASE WHEN g > 1800 THEN repeat('x', 60000) ELSE 'small' END FROM generate_series(1, 2000) g; ANALYZE`,
+    { parallel: { rangeSize: '2MB', rangesPerTable: 2 } },
+  );
+  try {
+    await copyAll(pair.context);
+    const lanes = await pair.target.query<{ bytes: number; rows: number }>(
+      `SELECT (state->>'bytes')::int AS bytes, rows::int AS rows FROM pgshift.lanes WHERE step_id LIKE 'copy%' AND rows > 0`,
+    );
+    const bytes = lanes.map((lane) => lane.bytes);
+    expect(lanes.reduce((sum, { rows }) => sum + rows, 0)).toBe(2000);
+    expect(lanes.length).toBeGreaterThanOrEqual(5);
+    expect(Math.max(...bytes)).toBeLessThan((2.5 * bytes.reduce((sum, one) => sum + one, 0)) / lanes.length);
+  } finally {
+    await pair.drop();
+  }
+});
+
 test('writes after the snapshot do not come; a truncated table is set aside, not copied empty', async () => {
   const pair = await copyPair(
     `CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 100); CREATE TABLE b (id int); INSERT INTO b VALUES (1);`,

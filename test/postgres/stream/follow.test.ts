@@ -1,7 +1,8 @@
 /** A stream that is looked after: what the target refuses, who may read it, tables that look different there, verification beside it, its speed. */
 import { followStream } from '../../../postgres/stream/follow';
 import { jobOf } from '../../../postgres/stream/job';
-import { drainCopy, verifyBoth } from '../../../postgres/stream/run';
+import { drainCopy } from '../../../postgres/stream/run';
+import { verifyBoth } from '../../../postgres/stream/verifyBoth';
 import type { TableMapping } from '../../../postgres/stream/types';
 import { contents, eventually } from '../../support/copy';
 import { codeOf } from '../../support/engine';
