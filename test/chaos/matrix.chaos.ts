@@ -199,7 +199,9 @@ describe('the kill matrix', () => {
                   await servers.start(victim);
                   await Promise.race([
                     run.result(),
-                    sleep(120_000, undefined, { ref: false }).then(() => Promise.reject(new Error('not over after 120 s'))),
+                    sleep(120_000, undefined, { ref: false }).then(() =>
+                      Promise.reject(new Error('not over after 120 s')),
+                    ),
                   ]);
                   await worker.stop();
                   sameEnd(await run.end(scenario.tables, RANDOM_COLUMNS), after);
