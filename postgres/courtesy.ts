@@ -10,7 +10,7 @@ import type { Session } from './session';
 
 /** Transactions a second that write, of everybody else on the server. Housekeeping stays under it. */
 const FEW = 10;
-/** The p99 of 1,400 transactions/s on two cores: 24 ms beside batches of 25 ms without a limit of rows, 9 ms beside these, 3 to 6 ms alone. */
+/** Small enough that nobody waits long behind the WAL of one batch; what it does to the p99 of others is in bench/README.md. */
 const SHORT: Short = { ms: 25, rows: 500 };
 /** Rests as many times as long as the batch took: one for each of so many transactions a second. */
 const WRITES_PER_REST = 300;
