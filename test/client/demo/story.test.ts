@@ -1,4 +1,4 @@
-/** The demo itself, on a small shop: it ends, says what it measured, and what it claims about data holds. CI runs all of its chapters, by themselves. */
+/** The demo itself, on a small shop: it ends, says what it measured, and what it claims about data holds. CI runs it by itself, on other data. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
