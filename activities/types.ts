@@ -2,19 +2,52 @@
  * What workflows may ask of activities: names, arguments and answers. Every argument is a reference, a count or an option; the only large one is
  * the plan as it was given. Workflows import this file as types alone.
  */
-import type { HealthEvent, ConditionState, Watched } from '../plan/model/health';
+import type { ConditionState, HealthEvent, Watched } from '../plan/model/health';
 import type { AuditEntry } from '../plan/model/inbox';
-import type { PairControl } from '../plan/model/blueGreen';
-import type { CopyControl } from '../plan/model/dataMigration';
-import type { PartDone, SwitchPurpose } from '../plan/model/pairState';
+import type { PartDone } from '../plan/model/pairState';
 import type { Side } from '../plan/model/traffic';
-import type { Control, Piece, PlanFacts, Settings, StepsOutcome } from '../plan/model/state';
+import type { Control, PlanFacts, Settings, StepsOutcome } from '../plan/model/state';
 import type { StepOptionsText } from '../plan/model/options';
 import type { CatalogDiff } from '../plan/model/status';
 import type { Hook, SchemaMigrationPlan } from '../plan/model/plan';
 import type { RunPhase } from '../plan/model/steps';
-import type { ShownTablesPlan } from '../plan/model/tablesPlan';
-import type { VerifiedTable, VerifyResult } from '../plan/model/validation';
+import type { VerifyResult } from '../plan/model/validation';
+import type {
+  CloseArgs,
+  CopyAlert,
+  CopyArgs,
+  CopyCounts,
+  CopyVerified,
+  DataFacts,
+  DataOpened,
+  FollowArgs,
+  FollowDone,
+  PassDone,
+  PieceArgs,
+  PieceDone,
+  SettleArgs,
+  SnapshotOpened,
+  StreamDone,
+  StreamVerified,
+  WatchCopyArgs,
+} from './dataTypes';
+import type {
+  AfterSwitchArgs,
+  CaughtUp,
+  Decommissioned,
+  OpenSyncArgs,
+  PairArgs,
+  PairFacts,
+  PairOpened,
+  PairTakenBack,
+  PairVerified,
+  PairWatched,
+  SwitchArgs,
+  SwitchOutcome,
+  SwitchReady,
+  VerifyPairArgs,
+  WatchPairArgs,
+} from './pairTypes';
 
 /** A migration in its database. */
 export interface Subject {
@@ -113,260 +146,8 @@ export interface ValidationFinished {
   readonly whole: boolean;
 }
 
-export interface DataOpened extends Opened {
-  readonly copy: CopyControl;
-}
-
-export interface DataFacts {
-  readonly checksum: string;
-  readonly serverVersion: number;
-  readonly tables: number;
-  /** Of a dry run alone. */
-  readonly plan?: ShownTablesPlan;
-}
-
-export interface CopyArgs extends Subject {
-  readonly copy: CopyControl;
-  readonly options: StepOptionsText;
-}
-
-export interface PieceArgs extends CopyArgs {
-  readonly from: number;
-  readonly to: number;
-}
-
-export interface WatchCopyArgs extends CopyArgs {
-  readonly epoch: number;
-  readonly maxMs: number;
-}
-
-export interface SettleArgs extends CopyArgs {
-  readonly no: number;
-  readonly verdict: 'retry' | 'skip';
-}
-
-export interface CloseArgs extends CopyArgs {
-  /** The copy is complete: what was kept for its way back goes, too. */
-  readonly finished?: boolean;
-}
-
-/** Fewer rows a second, or more bad ones, than people would like. */
-export interface CopyAlert {
-  readonly kind: 'throughput' | 'errors';
-  readonly table: string;
-  readonly value: number;
-  readonly at: string;
-}
-
-export interface SnapshotOpened {
-  readonly epoch: number;
-  readonly tables: number;
-  readonly bytes: number;
-  /** What is not done. */
-  readonly pieces: readonly Piece[];
-}
-
-export interface PieceDone {
-  readonly copied: number;
-  readonly rows: number;
-  readonly bytes: number;
-  /** Set aside: the others went on. */
-  readonly failed: readonly {
-    readonly no: number;
-    readonly table: string;
-    readonly code: string;
-    readonly message: string;
-  }[];
-  readonly alerts?: readonly CopyAlert[];
-}
-
-export interface ComparedTable {
-  readonly table: string;
-  readonly sourceRows: number | null;
-  readonly targetRows: number;
-  readonly fingerprintSource: string | null;
-  readonly fingerprintTarget: string;
-  readonly equal: boolean;
-}
-
-export interface CopyVerified {
-  readonly tables: number;
-  readonly rows: number;
-  readonly different: readonly ComparedTable[];
-  readonly shown: readonly ComparedTable[];
-  /** What the proof does not cover, in words. */
-  readonly warnings?: readonly string[];
-}
-
-export interface CopyCounts {
-  readonly read: number;
-  readonly loaded: number;
-  readonly filtered: number;
-  readonly sampledOut: number;
-  readonly deduplicated: number;
-  readonly superseded: number;
-  readonly ignored: number;
-  readonly bad: number;
-}
-
-export interface PairArgs extends Subject {
-  readonly pair: PairControl;
-  readonly options: StepOptionsText;
-}
-
-export interface PairOpened extends Opened {
-  readonly pair: PairControl;
-  readonly copy: CopyControl;
-}
-
-export interface PairFacts {
-  readonly checksum: string;
-  readonly serverVersions: Readonly<Record<Side, number>>;
-  readonly tables: number;
-  readonly guardrails: { readonly passed: number; readonly warnings: readonly string[] };
-  readonly traffic: readonly string[];
-}
-
-/** Both what a copy and what a pair needs. */
-export interface OpenSyncArgs extends CopyArgs, PairArgs {
-  /** The epoch from which the schema was read; those after it belong to slots. */
-  readonly schemaEpoch: number;
-}
-
-export interface CaughtUp {
-  readonly lagBytes: number;
-  readonly lagMs: number | null;
-  readonly ms: number;
-}
-
-export interface WatchPairArgs extends PairArgs {
-  readonly direction: 'forward' | 'reverse';
-  readonly step: string;
-  /** What is wrong already. */
-  readonly known: readonly string[];
-  readonly maxMs: number;
-}
-
-export interface PairWatched {
-  readonly problems: readonly string[];
-  readonly lagBytes: number | null;
-  readonly lagMs: number | null;
-  /** The slot is gone, or has lost WAL: what it carried cannot be made up. */
-  readonly lost: boolean;
-}
-
-export interface VerifyPairArgs extends PairArgs {
-  /** The side that takes the writes. */
-  readonly from: Side;
-  readonly what: 'verify' | 'performance';
-  /** Counts verifications of one run: each is a new one. */
-  readonly number: number;
-}
-
-export interface PairVerified {
-  readonly passed: boolean;
-  readonly tables: number;
-  readonly rows: number;
-  readonly differing: number;
-  readonly seconds: number;
-  readonly errors: readonly string[];
-  readonly warnings: readonly string[];
-}
-
-export interface SwitchArgs extends PairArgs {
-  readonly from: Side;
-  readonly purpose: SwitchPurpose;
-  /** Counts every try of the run. */
-  readonly number: number;
-  /** Of the parts' ids in the record: empty for the switch that stays. */
-  readonly prefix: string;
-}
-
-export interface SwitchReady {
-  readonly guardrails: PairFacts['guardrails'];
-  readonly traffic: readonly string[];
-  readonly lagBytes: number | null;
-  readonly lagMs: number | null;
-  /** Rows that changed since every row was compared, and were compared again; null = they are not known one by one. */
-  readonly compared: number | null;
-  /** Tables whose wall has to go up inside the pause. */
-  readonly unwalled: number;
-}
-
-export interface SwitchOutcome {
-  readonly outcome: 'switched' | 'undone';
-  readonly pausedMs: number;
-  readonly fenceLsn: string | null;
-  readonly appliedLsn: string | null;
-  readonly clientErrors: number | null;
-  readonly because: string | null;
-  readonly code?: string;
-  readonly parts: readonly PartDone[];
-}
-
-export interface AfterSwitchArgs extends PairArgs {
-  /** false = it was undone. */
-  readonly switched: boolean;
-}
-
-export interface PairTakenBack {
-  /** What is still there, for people; empty = nothing. */
-  readonly left: readonly string[];
-}
-
-export interface Decommissioned {
-  /** What became of blue. */
-  readonly blue: string;
-}
-
-export interface FollowArgs extends CopyArgs {
-  /** Until everything is there that the source had when it was asked. */
-  readonly drain: boolean;
-  readonly maxMs: number;
-}
-
-/** A change that the target refuses, by its transaction's place in the source's log. */
-export interface HeldChange {
-  readonly table: string;
-  readonly code: string;
-  readonly message: string;
-  readonly lsn: string;
-}
-
-export interface FollowDone {
-  readonly verdict: 'later' | 'reached' | 'held' | 'ended';
-  readonly position: string;
-  readonly held: HeldChange | null;
-}
-
-export interface StreamVerified {
-  readonly tables: number;
-  readonly rows: number;
-  readonly differing: number;
-  /** What is wrong, by table; empty = equal. */
-  readonly problems: readonly string[];
-  /** Those that differ, then the largest. */
-  readonly shown: readonly VerifiedTable[];
-  /** What the proof does not cover, in words. */
-  readonly warnings?: readonly string[];
-}
-
-export interface StreamDone {
-  readonly position: string;
-  readonly transactions: number;
-  readonly changes: number;
-  readonly skipped: number;
-  readonly sequences: number;
-}
-
-export interface PassDone {
-  readonly rows: number;
-  readonly tables: number;
-  /** Tables whose new rows wait for transactions that are open on the source. */
-  readonly behind: number;
-  /** Rows that were set aside. */
-  readonly bad?: number;
-}
+export type * from './dataTypes';
+export type * from './pairTypes';
 
 export interface Activities {
   /** Reads what the worker's configuration adds to the plan (and the plan itself, when it was started by reference). */

@@ -139,50 +139,49 @@ interface Request {
   argument(): Promise<unknown>;
 }
 
-/** Of a plan that is always passed whole. */
-function smallArgument(file: string, input: unknown, hint: string): Promise<unknown> {
-  if (Buffer.byteLength(JSON.stringify(input)) > MAX_ARGUMENT_BYTES)
-    throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', { where: { file }, hint });
-  return Promise.resolve(input);
+interface Whole {
+  readonly file: string;
+  readonly input: unknown;
+  readonly plan: { readonly name: string; readonly kind: Kind; readonly description?: string | undefined };
 }
 
+/** Of a plan that is always passed whole: nothing of it can be refused from here, but its size. `hint` = how to make it smaller. */
+const wholeRequest = (
+  type: Request['type'],
+  { file, input, plan: { name, kind, description } }: Whole,
+  database: string,
+  hint: string,
+): Request => ({
+  type,
+  name,
+  database,
+  kind,
+  description,
+  refuseEarly: () => Promise.resolve(),
+  argument: () => {
+    if (Buffer.byteLength(JSON.stringify(input)) > MAX_ARGUMENT_BYTES)
+      throw new Problem('InvalidPlan', 'the plan is larger than 128 kB', { where: { file }, hint });
+    return Promise.resolve(input);
+  },
+});
+
 function requestOf(context: Context, startable: Startable): Request {
-  if ('data' in startable) {
-    const { file, input, plan } = startable.data;
-    return {
-      type: 'dataMigration',
-      name: plan.name,
-      database: plan.target,
-      kind: plan.kind,
-      description: plan.description,
-      refuseEarly: () => Promise.resolve(),
-      argument: () => smallArgument(file, input, 'choose tables by patterns'),
-    };
-  }
-  if ('pair' in startable) {
-    const { file, input, plan } = startable.pair;
-    return {
-      type: 'blueGreen',
-      name: plan.name,
-      database: plan.blue,
-      kind: plan.kind,
-      description: plan.description,
-      refuseEarly: () => Promise.resolve(),
-      argument: () => smallArgument(file, input, 'apply the change as a schema migration of its own'),
-    };
-  }
-  if ('validation' in startable) {
-    const { file, input, plan } = startable.validation;
-    return {
-      type: 'validation',
-      name: plan.name,
-      database: plan.target,
-      kind: plan.kind,
-      description: plan.description,
-      refuseEarly: () => Promise.resolve(),
-      argument: () => smallArgument(file, input, 'choose tables by patterns'),
-    };
-  }
+  if ('data' in startable)
+    return wholeRequest('dataMigration', startable.data, startable.data.plan.target, 'choose tables by patterns');
+  if ('pair' in startable)
+    return wholeRequest(
+      'blueGreen',
+      startable.pair,
+      startable.pair.plan.blue,
+      'apply the change as a schema migration of its own',
+    );
+  if ('validation' in startable)
+    return wholeRequest(
+      'validation',
+      startable.validation,
+      startable.validation.plan.target,
+      'choose tables by patterns',
+    );
   const { schema: loaded } = startable;
   const { name, database, kind, description } = loaded.plan;
   return {

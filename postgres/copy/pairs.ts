@@ -11,6 +11,32 @@ export interface Pair {
   target: Session;
 }
 
+/** One connection on either side; `openTarget` where the target's is of another kind. The caller closes both. */
+export async function openPair(
+  context: CopyContext,
+  purpose: string,
+  openTarget: () => Promise<Session> = () => openCopySession(context, context.target, purpose),
+): Promise<Pair> {
+  const target = await openTarget();
+  try {
+    return { source: await openCopySession(context, context.source, purpose), target };
+  } catch (error) {
+    await target.close();
+    throw error;
+  }
+}
+
+/** Works with a pair of its own, closed whatever happens. */
+export async function withPair<T>(opened: Promise<Pair>, work: (pair: Pair) => Promise<T>): Promise<T> {
+  const pair = await opened;
+  try {
+    return await work(pair);
+  } finally {
+    await pair.source.close();
+    await pair.target.close();
+  }
+}
+
 export class Pairs {
   readonly #idle: Pair[] = [];
   readonly #all = new Set<Pair>();

@@ -19,7 +19,7 @@ import { currentEpoch, endEpochs, isHeld, openEpoch, touchEpoch } from './epoch'
 import type { CopyProgress } from './progress';
 import { copyProgress } from './progress';
 import { applySection } from './items';
-import { Pairs } from './pairs';
+import { Pairs, openPair, withPair } from './pairs';
 import { analyseParents, copyLargeObjects, moveOwnSequences, refreshViews, setSequences } from './rest';
 import { listItems } from './schema';
 import { copyTable } from './table';
@@ -36,32 +36,13 @@ import { undoCopy } from './undo';
 import type { Verified } from './verifyTables';
 import { verifyTables } from './verifyTables';
 
-interface Both {
-  readonly source: Session;
-  readonly target: Session;
-}
-
-async function withBoth<T>(context: CopyContext, purpose: string, work: (both: Both) => Promise<T>): Promise<T> {
-  const target = await openCopySession(context, context.target, purpose);
-  try {
-    const source = await openCopySession(context, context.source, purpose);
-    try {
-      return await work({ source, target });
-    } finally {
-      await source.close();
-    }
-  } finally {
-    await target.close();
-  }
-}
-
 export interface Opened extends Listed {
   readonly epoch: number;
 }
 
 /** A snapshot that is held, and the list of tables as it sees them. Throws TimelineChanged, Unreachable. */
 export function openSnapshot(context: CopyContext): Promise<Opened> {
-  return withBoth(context, 'snapshot', async ({ source, target }) => {
+  return withPair(openPair(context, 'snapshot'), async ({ source, target }) => {
     const epoch = await openEpoch(context, source, target);
     const found = await readAt(source, epoch.snapshot, () => chosenTables(source, context.control.tables));
     if (context.control.streaming)
@@ -83,7 +64,7 @@ async function openOnly(context: CopyContext, target: Session): Promise<Epoch> {
 
 /** Everything that must stand before rows can come. */
 export function makeSchema(context: CopyContext): Promise<{ readonly items: number }> {
-  return withBoth(context, 'schema', async ({ source, target }) => {
+  return withPair(openPair(context, 'schema'), async ({ source, target }) => {
     const epoch = await openOnly(context, target);
     if (context.control.schema === 'existing') return { items: 0 };
     await listItems(context, source, target, epoch).catch(async (error: unknown) => {
@@ -215,7 +196,7 @@ export interface Built {
 
 /** What comes when all tables are there: foreign keys, triggers, rules, policies, publications, large objects, positions, views. */
 export function buildRest(context: CopyContext): Promise<Built> {
-  return withBoth(context, 'build', async ({ source, target }) => {
+  return withPair(openPair(context, 'build'), async ({ source, target }) => {
     const ref = { migration: context.migration, stepId: 'build.1', phase: 'build' } as const;
     const begun = await beginAttempt(target, ref, 'do', context.signal);
     if (begun.state === 'already') return begun.row.result as unknown as Built;
@@ -298,7 +279,7 @@ export async function watchCopy(
 ): Promise<void> {
   for (;;) {
     try {
-      await withBoth(context, 'watch', async ({ source, target }) => {
+      await withPair(openPair(context, 'watch'), async ({ source, target }) => {
         for (;;) {
           checkSignal(context.signal);
           const open = await currentEpoch(target, context.migration);

@@ -5,7 +5,8 @@
 import { Problem } from '../../plan/model/errors';
 import type { RelationName } from '../../plan/model/steps';
 import type { CopyContext } from '../copy/context';
-import { openCopySession } from '../copy/context';
+import type { Pair } from '../copy/pairs';
+import { withPair } from '../copy/pairs';
 import { moveOwnSequences, setSequences } from '../copy/rest';
 import type { TableRow } from '../copy/tables';
 import { chosenTables, readTables } from '../copy/tables';
@@ -13,13 +14,12 @@ import type { Attempt } from '../fence';
 import { beginAttempt, finishAttempt } from '../fence';
 import { ident, literal, relation } from '../ident';
 import type { Session } from '../session';
-import { openApplySession } from '../stream/applier';
 import { tableKey } from '../stream/state';
 import { checkSignal } from '../work';
 import type { Open } from './bounds';
 import { haveEnded, observe, waitEnded } from './bounds';
 import type { Loaded } from './slice';
-import { columnOf, describe } from './slice';
+import { columnOf, describe, openApplyPair } from './slice';
 
 export const INCREMENT_STEP = 'increment.1';
 const SLICE_ROWS = 200_000;
@@ -28,28 +28,9 @@ const PATIENCE_MS = 30_000;
 /** Before the copy there is no earlier bound to fall back to. */
 const FIRST_PATIENCE_MS = 8 * 60_000;
 
-interface Ends {
-  readonly source: Session;
-  readonly target: Session;
-}
-
-async function withEnds<T>(context: CopyContext, work: (ends: Ends) => Promise<T>): Promise<T> {
-  const target = await openApplySession(context);
-  try {
-    const source = await openCopySession(context, context.source, 'increment');
-    try {
-      return await work({ source, target });
-    } finally {
-      await source.close();
-    }
-  } finally {
-    await target.close();
-  }
-}
-
 /** Before the snapshot: every row up to these bounds will be in the copy. Throws Timeout when old transactions do not end. */
 export const observeBounds = (context: CopyContext): Promise<void> =>
-  withEnds(context, async ({ source, target }) => {
+  withPair(openApplyPair(context), async ({ source, target }) => {
     const tables = (await chosenTables(source, context.control.tables)).filter(({ kind }) => kind === 'r');
     const { bounds, open } = await observe(source, tables, columnOf(context));
     const patience = Math.min(context.lockBudgetMs, FIRST_PATIENCE_MS);
@@ -99,7 +80,7 @@ async function keptTables(target: Session, migration: string): Promise<Kept[]> {
 
 /** One pass over every table that was copied. Throws FenceBroken, Drift, Unreachable, ... */
 export const runPass = (context: CopyContext): Promise<Passed> =>
-  withEnds(context, async (ends) => {
+  withPair(openApplyPair(context), async (ends) => {
     const { target } = ends;
     const ref = { migration: context.migration, stepId: INCREMENT_STEP, phase: 'follow' } as const;
     const begun = await beginAttempt(target, ref, 'do', context.signal);
@@ -135,7 +116,7 @@ interface Safe {
 /** What is there now, if those who are open end soon; else what an earlier look saw, if those have ended. */
 async function safeBounds(
   context: CopyContext,
-  { source, target }: Ends,
+  { source, target }: Pair,
   attempt: Attempt,
   tables: readonly Kept[],
 ): Promise<Safe> {
@@ -164,7 +145,7 @@ async function safeBounds(
 /** Rows behind the table's bound up to `high`, slice by slice. */
 async function loadTable(
   context: CopyContext,
-  ends: Ends,
+  ends: Pair,
   attempt: Attempt,
   table: Kept,
   high: string,

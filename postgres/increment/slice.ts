@@ -8,8 +8,8 @@ import { shownRelation } from '../../plan/model/quote';
 import type { RelationName } from '../../plan/model/steps';
 import { parseColumnName } from '../../plan/model/tableNames';
 import type { CopyContext } from '../copy/context';
-import { openCopySession } from '../copy/context';
 import type { Pair } from '../copy/pairs';
+import { openPair } from '../copy/pairs';
 import type { Shape } from '../copy/shape';
 import { columnList, sameTypes, shapeOf } from '../copy/shape';
 import { pipeCopy } from '../copy/stream';
@@ -70,7 +70,7 @@ export async function describe(context: CopyContext, ends: Pair, attempt: Attemp
     const slice: Loading['slice'] = (condition, top) =>
       loadMappedSlice({
         ends,
-        open: () => openPair(context),
+        open: () => openApplyPair(context),
         spec,
         attempt,
         table,
@@ -95,15 +95,9 @@ export async function describe(context: CopyContext, ends: Pair, attempt: Attemp
   return { ...of, slice };
 }
 
-async function openPair(context: CopyContext): Promise<Pair> {
-  const target = await openApplySession(context);
-  try {
-    return { source: await openCopySession(context, context.source, 'increment'), target };
-  } catch (error) {
-    await target.close();
-    throw error;
-  }
-}
+/** The target's connection fires nothing, as a stream's. */
+export const openApplyPair = (context: CopyContext): Promise<Pair> =>
+  openPair(context, 'increment', () => openApplySession(context));
 
 /** First in a slice's transaction: no row, no commit. */
 async function fence(target: Session, attempt: Attempt): Promise<void> {

@@ -10,8 +10,8 @@ import { validateValidation } from '../../plan/model/validate';
 import type { TableMap, ValidationPlan, VerifiedTable, VerifyFinding, VerifyResult } from '../../plan/model/validation';
 import { formatCount } from '../../plan/model/values';
 import type { CopyContext } from '../copy/context';
-import { openCopySession } from '../copy/context';
 import type { Pair } from '../copy/pairs';
+import { openPair, withPair } from '../copy/pairs';
 import type { TableRow } from '../copy/tables';
 import { readTables, shown } from '../copy/tables';
 import { ident, literal } from '../ident';
@@ -187,7 +187,7 @@ export async function verifyBoth(
 ): Promise<VerifiedBoth> {
   const { source, target, signal } = context;
   const notes: string[] = [];
-  const prepared = await withEnds(context, async (ends) => {
+  const prepared = await withPair(openPair(context, 'verify'), async (ends) => {
     await refuseOverRate(ends.target, context.migration, context.control.errors);
     const all = (await readTables(ends.target, context.migration, 0, EVERY_TABLE)).filter(
       ({ state }) => state === 'done',
@@ -284,20 +284,6 @@ async function mergedTables(
     });
   }
   return found;
-}
-
-async function withEnds<T>(context: CopyContext, work: (ends: Pair) => Promise<T>): Promise<T> {
-  const target = await openCopySession(context, context.target, 'verify');
-  try {
-    const source = await openCopySession(context, context.source, 'verify');
-    try {
-      return await work({ source, target });
-    } finally {
-      await source.close();
-    }
-  } finally {
-    await target.close();
-  }
 }
 
 /** A verification that came to its end is not taken up again: the next one looks anew. */

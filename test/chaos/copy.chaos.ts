@@ -102,18 +102,24 @@ test('worker, Temporal, source and target die at random moments, ten runs in a r
     });
 });
 
+/** Two databases; what goes to one of the sides goes over a wire of the test's. */
+async function wired(side: 'source' | 'target') {
+  const from = await source.database(COPY_SETUP);
+  const to = await target.database('');
+  const wire = await wireTo(Number(new URL(side === 'source' ? from.url : to.url).port));
+  const urls = {
+    old: side === 'source' ? wire.through(from.url) : from.url,
+    app: side === 'target' ? wire.through(to.url) : to.url,
+  };
+  return { wire, databases: { source: from, target: to, urls } };
+}
+
 test('the network to either side is cut, then falls silent: every row once', async () => {
   for (const side of ['source', 'target'] as const)
     for (const how of ['cut', 'freeze'] as const) {
-      const from = await source.database(COPY_SETUP);
-      const to = await target.database('');
-      const wire = await wireTo(Number(new URL(side === 'source' ? from.url : to.url).port));
-      const urls = {
-        old: side === 'source' ? wire.through(from.url) : from.url,
-        app: side === 'target' ? wire.through(to.url) : to.url,
-      };
+      const { wire, databases } = await wired(side);
       try {
-        await withRun({ source: from, target: to, urls }, async (run) => {
+        await withRun(databases, async (run) => {
           run.worker();
           await untilChunks(run, 3);
           wire[how]();
@@ -130,16 +136,10 @@ test('the network to either side is cut, then falls silent: every row once', asy
 
 test('a slow link: every row once, from one snapshot, and no attempt is given up', async () => {
   for (const side of ['source', 'target'] as const) {
-    const from = await source.database(COPY_SETUP);
-    const to = await target.database('');
-    const wire = await wireTo(Number(new URL(side === 'source' ? from.url : to.url).port));
-    const urls = {
-      old: side === 'source' ? wire.through(from.url) : from.url,
-      app: side === 'target' ? wire.through(to.url) : to.url,
-    };
+    const { wire, databases } = await wired(side);
     try {
       wire.slow(1024 ** 2);
-      await withRun({ source: from, target: to, urls }, async (run) => {
+      await withRun(databases, async (run) => {
         run.worker();
         const began = performance.now();
         const report = await run.expectWhole();

@@ -1,0 +1,118 @@
+/** What activities of two databases that are switched are asked and answer. Types alone, as in types.ts. */
+import type { PairControl } from '../plan/model/blueGreen';
+import type { CopyControl } from '../plan/model/dataMigration';
+import type { PartDone, SwitchPurpose } from '../plan/model/pairState';
+import type { Side } from '../plan/model/traffic';
+import type { StepOptionsText } from '../plan/model/options';
+import type { Opened, Subject } from './types';
+import type { CopyArgs } from './dataTypes';
+
+export interface PairArgs extends Subject {
+  readonly pair: PairControl;
+  readonly options: StepOptionsText;
+}
+
+export interface PairOpened extends Opened {
+  readonly pair: PairControl;
+  readonly copy: CopyControl;
+}
+
+export interface PairFacts {
+  readonly checksum: string;
+  readonly serverVersions: Readonly<Record<Side, number>>;
+  readonly tables: number;
+  readonly guardrails: { readonly passed: number; readonly warnings: readonly string[] };
+  readonly traffic: readonly string[];
+}
+
+/** Both what a copy and what a pair needs. */
+export interface OpenSyncArgs extends CopyArgs, PairArgs {
+  /** The epoch from which the schema was read; those after it belong to slots. */
+  readonly schemaEpoch: number;
+}
+
+export interface CaughtUp {
+  readonly lagBytes: number;
+  readonly lagMs: number | null;
+  readonly ms: number;
+}
+
+export interface WatchPairArgs extends PairArgs {
+  readonly direction: 'forward' | 'reverse';
+  readonly step: string;
+  /** What is wrong already. */
+  readonly known: readonly string[];
+  readonly maxMs: number;
+}
+
+export interface PairWatched {
+  readonly problems: readonly string[];
+  readonly lagBytes: number | null;
+  readonly lagMs: number | null;
+  /** The slot is gone, or has lost WAL: what it carried cannot be made up. */
+  readonly lost: boolean;
+}
+
+export interface VerifyPairArgs extends PairArgs {
+  /** The side that takes the writes. */
+  readonly from: Side;
+  readonly what: 'verify' | 'performance';
+  /** Counts verifications of one run: each is a new one. */
+  readonly number: number;
+}
+
+export interface PairVerified {
+  readonly passed: boolean;
+  readonly tables: number;
+  readonly rows: number;
+  readonly differing: number;
+  readonly seconds: number;
+  readonly errors: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+export interface SwitchArgs extends PairArgs {
+  readonly from: Side;
+  readonly purpose: SwitchPurpose;
+  /** Counts every try of the run. */
+  readonly number: number;
+  /** Of the parts' ids in the record: empty for the switch that stays. */
+  readonly prefix: string;
+}
+
+export interface SwitchReady {
+  readonly guardrails: PairFacts['guardrails'];
+  readonly traffic: readonly string[];
+  readonly lagBytes: number | null;
+  readonly lagMs: number | null;
+  /** Rows that changed since every row was compared, and were compared again; null = they are not known one by one. */
+  readonly compared: number | null;
+  /** Tables whose wall has to go up inside the pause. */
+  readonly unwalled: number;
+}
+
+export interface SwitchOutcome {
+  readonly outcome: 'switched' | 'undone';
+  readonly pausedMs: number;
+  readonly fenceLsn: string | null;
+  readonly appliedLsn: string | null;
+  readonly clientErrors: number | null;
+  readonly because: string | null;
+  readonly code?: string;
+  readonly parts: readonly PartDone[];
+}
+
+export interface AfterSwitchArgs extends PairArgs {
+  /** false = it was undone. */
+  readonly switched: boolean;
+}
+
+export interface PairTakenBack {
+  /** What is still there, for people; empty = nothing. */
+  readonly left: readonly string[];
+}
+
+export interface Decommissioned {
+  /** What became of blue. */
+  readonly blue: string;
+}
