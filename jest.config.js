@@ -9,4 +9,5 @@ module.exports = {
   globalTeardown: '<rootDir>/test/support/globalTeardown.ts',
   testTimeout: 120000,
   maxWorkers: 3,
+  testSequencer: '<rootDir>/test/support/longFirst.js',
 };

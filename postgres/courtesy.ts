@@ -1,7 +1,7 @@
 /**
  * Leaves the server to those who write. A batch takes processor, WAL and disk in one gulp, and whoever commits meanwhile waits until its WAL
  * is flushed too; no brake sees that, because nobody waits for a lock. So while others write, batches are short, and after each one comes a
- * rest that is a multiple of it: the more they write, the longer, until clients meet a batch in a fifth of the time. Keeps true: who is alone
+ * rest that is a multiple of it: the more they write, the longer, until clients meet a batch in a seventh of the time. Keeps true: who is alone
  * is not slowed.
  */
 import { FOR_WRITERS } from '../plan/model/status';
@@ -13,8 +13,8 @@ const FEW = 10;
 /** Small enough that nobody waits long behind the WAL of one batch; what it does to the p99 of others is in bench/README.md. */
 const SHORT: Short = { ms: 25, rows: 500 };
 /** Rests as many times as long as the batch took: one for each of so many transactions a second. */
-const WRITES_PER_REST = 300;
-const MOST_RESTS = 4;
+const WRITES_PER_REST = 200;
+const MOST_RESTS = 6;
 const LONGEST_REST_MS = 2_000;
 /** Less tells nothing about a rate. */
 const LEAST_LOOK_MS = 100;

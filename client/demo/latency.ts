@@ -8,6 +8,8 @@ export interface PeriodReport {
   readonly p99Ms: number;
   /** The longest that one operation took, from the moment at which it was due. */
   readonly longestMs: number;
+  /** When that one was done, ISO 8601; null = there was none. */
+  readonly longestAt: string | null;
   /** The longest that this process itself did not get to run: part of the above that is not the database's. */
   readonly ownPauseMs: number;
   /** Failed operations by SQLSTATE (or error code of the connection). */
@@ -22,12 +24,14 @@ export class Period {
   readonly #latencies: number[] = [];
   readonly #errors: Record<string, number> = {};
   readonly #cached = new Map<string, number>();
+  #longest = { ms: -1, at: 0 };
   ownPauseMs = 0;
 
   constructor(readonly name: string) {}
 
   done(ms: number): void {
     this.#latencies.push(ms);
+    if (ms > this.#longest.ms) this.#longest = { ms, at: Date.now() };
   }
 
   failed(code: string): void {
@@ -49,6 +53,7 @@ export class Period {
       p50Ms: round(percentile(sorted, 0.5)),
       p99Ms: round(percentile(sorted, 0.99)),
       longestMs: round(sorted.at(-1) ?? 0),
+      longestAt: this.#longest.ms < 0 ? null : new Date(this.#longest.at).toISOString(),
       ownPauseMs: round(this.ownPauseMs),
       errors: this.#errors,
       cachedPlans: counts.reduce((a, b) => a + b, 0),

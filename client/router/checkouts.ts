@@ -124,9 +124,10 @@ export class Checkouts {
   /** Returns when another try makes sense; throws the driver's error when it does not. */
   async #mayTryAgain(error: unknown, route: Route, untilMs: number): Promise<void> {
     if (this.#closed) throw closedProblem(this.options.route);
-    await this.follower.ask();
-    const now = this.follower.route;
-    if (now.epoch > route.epoch || now.paused) return;
+    const isNews = (now: Route): boolean => now.epoch > route.epoch || now.paused;
+    // One side that takes its time to answer must not hold up what the other has said already.
+    await this.follower.askFor(isNews);
+    if (isNews(this.follower.route)) return;
     if (!SHUT.has(codeOf(error)) || performance.now() + ASK_AGAIN_MS >= untilMs) throw error;
     await sleep(ASK_AGAIN_MS);
   }

@@ -95,6 +95,17 @@ export class Follower extends EventEmitter {
     await enough(this.#watches.map((watch) => watch.ask()));
   }
 
+  /** Asks too, but only until `holds` is true of the route. */
+  async askFor(holds: (route: Route) => boolean): Promise<void> {
+    if (holds(this.route)) return;
+    let look = (): void => undefined;
+    const heard = new Promise<void>((resolve) => {
+      look = () => void (holds(this.route) && resolve());
+    });
+    this.on('change', look);
+    await Promise.race([this.ask(), heard]).finally(() => this.off('change', look));
+  }
+
   /** Tells every database where this router stands. */
   async say(): Promise<void> {
     await Promise.all(this.#watches.map((watch) => watch.say()));
