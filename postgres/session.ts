@@ -8,7 +8,7 @@ import { Client, types } from 'pg';
 import { Problem } from '../plan/model/errors';
 import { identList } from './ident';
 import type { Peer } from './toProblem';
-import { toProblem } from './toProblem';
+import { sqlstate, toProblem } from './toProblem';
 import type { Target } from './types';
 
 export interface SessionOptions {
@@ -139,15 +139,29 @@ interface Self extends QueryResultRow {
   readonly role: string;
 }
 
+const NO_TIMEOUT_TRIES = 10;
+
+/** What the role or the database sets holds until here, and 50 ms are soon over in a process that a busy machine has only just started. */
+async function noTimeout(query: (text: string) => Promise<unknown>): Promise<void> {
+  for (let tries = 1; ; tries += 1)
+    try {
+      await query('SET statement_timeout = 0');
+      return;
+    } catch (error) {
+      if (sqlstate(error) !== '57014' || tries === NO_TIMEOUT_TRIES) throw error;
+    }
+}
+
 async function setUp(
   query: <R extends QueryResultRow>(text: string) => Promise<{ rows: R[] }>,
   options: SessionOptions,
 ): Promise<Self> {
   const path = identList(options.searchPath?.length ? options.searchPath : ['pg_catalog']);
   const idle = options.idleInTransactionMs ?? DEFAULT_IDLE_IN_TRANSACTION_MS;
+  await noTimeout(query);
   // One message; the simple protocol runs it as one transaction, and SET outlives it.
   await query(
-    `SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = ${Math.round(idle)};
+    `SET lock_timeout = 0; SET idle_in_transaction_session_timeout = ${Math.round(idle)};
      SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
      SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex';
      SET client_min_messages = 'warning'; SET standard_conforming_strings = on; SET search_path = ${path}`,

@@ -45,6 +45,9 @@ class Writer {
 
   private async run(): Promise<void> {
     const client = new Client(this.url);
+    // A test that failed drops the database: without this the loop would go round for ever, and hide why.
+    client.on('error', () => (this.stopped = true));
+    client.on('end', () => (this.stopped = true));
     await client.connect();
     for (let n = 0; !this.stopped; n += 1) {
       const name = `${this.tag}-${n}`;
