@@ -4,7 +4,7 @@
  */
 import type { Client } from 'pg';
 import { diffCatalog, fingerprintCatalog } from '../../postgres/catalog/diff';
-import { describeVersions, freshDatabase } from '../support/database';
+import { describeBothVersions, freshDatabase } from '../support/database';
 import type { FreshDatabase, ServerVersion } from '../support/database';
 import { planOn, runSteps, undoSteps } from '../support/naive';
 import { drawn } from '../support/whole';
@@ -73,7 +73,7 @@ async function check(version: ServerVersion, test: EqualCase, { template, ...sta
   }
 }
 
-describeVersions('plan equals plain SQL', (version) => {
+describeBothVersions('plan equals plain SQL', (version) => {
   let start: Start;
   beforeAll(async () => void (start = await makeStart(version)));
   afterAll(() => start.template.drop());

@@ -2,12 +2,12 @@
 import type { Client } from 'pg';
 import { readCatalog } from '../../postgres/catalog/read';
 import { catalogDiffLines } from '../../postgres/catalog/report';
-import { describeVersions, freshDatabase } from '../support/database';
+import { describeBothVersions, freshDatabase } from '../support/database';
 import { diffCatalog, loadPlanner, planShadow, rowsOf, runOne, SAME, snapshot, undo } from '../support/shadowRun';
 import { SCENARIOS } from '../support/shadowScenarios';
 import { drawn } from '../support/whole';
 
-describeVersions('type change by a shadow', (version) => {
+describeBothVersions('type change by a shadow', (version) => {
   beforeAll(loadPlanner);
 
   describe.each(version === 18 ? SCENARIOS : drawn(SCENARIOS))('$name', (scenario) => {

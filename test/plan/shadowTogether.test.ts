@@ -1,6 +1,6 @@
 /** A type change beside other statements of the same plan, and what the planner refuses or asks for. */
 import { readCatalog } from '../../postgres/catalog/read';
-import { describeVersions, freshDatabase } from '../support/database';
+import { describeBothVersions, freshDatabase } from '../support/database';
 import { planOn, runSteps, undoSteps } from '../support/naive';
 import { diffCatalog, loadPlanner, SAME, snapshot } from '../support/shadowRun';
 import { drawn } from '../support/whole';
@@ -26,7 +26,7 @@ const TOGETHER: readonly string[] = [
   'ALTER TABLE payment ALTER n TYPE bigint; ALTER TABLE payment ADD COLUMN tier text NOT NULL DEFAULT $$x$$; ALTER TABLE payment DROP CONSTRAINT payment_n_key',
 ];
 
-describeVersions('a type change beside other statements', (version) => {
+describeBothVersions('a type change beside other statements', (version) => {
   beforeAll(loadPlanner);
 
   test.each(version === 18 ? TOGETHER : drawn(TOGETHER))('%s', async (sql) => {

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { Client } from 'pg';
 import { ident } from '../../postgres/ident';
+import { isDrawn } from './whole';
 
 export type ServerVersion = 18 | 15;
 
@@ -30,12 +31,18 @@ export const hasVersion = (version: ServerVersion): boolean => adminUrl(version)
 /** The versions that run here; 15 is there where Debian's is installed. */
 export const versions = (): ServerVersion[] => ([18, 15] as const).filter(hasVersion);
 
-/** `describe` once for each major; the one that is missing here is shown as skipped. */
-export function describeVersions(title: string, body: (version: ServerVersion) => void): void {
-  for (const version of [18, 15] as const) {
-    (hasVersion(version) ? describe : describe.skip)(`${title} (Postgres ${version})`, () => body(version));
-  }
+/** `describe` once for each major; the one that is missing here is shown as skipped. Of whoever draws for himself. */
+export function describeBothVersions(title: string, body: (version: ServerVersion) => void): void {
+  for (const version of [18, 15] as const) describeOn(version, title, body);
 }
+
+/** The same; whether the older major is asked too is drawn. */
+export function describeVersions(title: string, body: (version: ServerVersion) => void): void {
+  for (const version of isDrawn(title) ? ([18, 15] as const) : ([18] as const)) describeOn(version, title, body);
+}
+
+const describeOn = (version: ServerVersion, title: string, body: (version: ServerVersion) => void): void =>
+  (hasVersion(version) ? describe : describe.skip)(`${title} (Postgres ${version})`, () => body(version));
 
 async function connect(url: string): Promise<Client> {
   const client = new Client({ connectionString: url, application_name: 'pgshift-test' });

@@ -13,3 +13,7 @@ export const drawn = <T>(items: readonly T[]): readonly T[] => {
   const third = items.filter((_, index) => index % THIRDS === today % THIRDS);
   return WHOLE ? items : third.length > 0 ? third : items.slice(0, 1);
 };
+
+/** Of things that are many by their names: is this one of today's third? */
+export const isDrawn = (name: string): boolean =>
+  WHOLE || [...name].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % THIRDS === today % THIRDS;
