@@ -3,7 +3,7 @@
  * else by then. Children write to files, never to a pipe of the parent, so that they live on when it dies.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -13,7 +13,7 @@ export interface ProcessMark {
   readonly started: string;
 }
 
-/** The mark of a living process; null when there is none (a zombie is none). */
+/** The mark of a living process; null when there is none. A zombie is none, unless threads of it still live: they hold its ports. */
 export function markOf(pid: number): ProcessMark | null {
   if (!Number.isSafeInteger(pid) || pid <= 0) return null;
   try {
@@ -21,7 +21,7 @@ export function markOf(pid: number): ProcessMark | null {
       const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
       // The second field is the name in brackets and may hold anything: count from the last bracket.
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      if (fields[0] === 'Z' || fields[0] === 'X') return null;
+      if (fields[0] === 'X' || (fields[0] === 'Z' && readdirSync(`/proc/${pid}/task`).length <= 1)) return null;
       const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
       return { pid, started: `${boot}:${fields[19]}` };
     }
