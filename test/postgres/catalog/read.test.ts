@@ -275,16 +275,20 @@ describeVersions('catalogue', (version) => {
       'SELECT count(*) FROM shop.bare',
       'SELECT a * 2 FROM shop.bare',
     ];
-    for (const sql of [...positional, ...named]) await client.query(sql);
-    const seen = (await readCatalog(client)).statements.map((s) => s.text);
-    for (const start of [
+    const starts = [
       'INSERT INTO shop.bare VALUES',
       'INSERT INTO shop.bare SELECT',
       'SELECT * FROM shop.bare',
       'SELECT b.*',
-    ]) {
-      expect(seen.some((text) => text.startsWith(start))).toBe(true);
+    ];
+    let seen: readonly string[] = [];
+    const missing = (): readonly string[] => starts.filter((start) => !seen.some((text) => text.startsWith(start)));
+    // Other tests share this server: a statement that ran once may be pushed out of what it remembers.
+    for (let tries = 0; tries < 5 && (tries === 0 || missing().length > 0); tries += 1) {
+      for (const sql of [...positional, ...named]) await client.query(sql);
+      seen = (await readCatalog(client)).statements.map((s) => s.text);
     }
+    expect(missing()).toEqual([]);
     expect(seen.filter((text) => /\(a, b\)|count\(|a \* /.test(text))).toEqual([]);
   });
 
