@@ -6,6 +6,11 @@ import type { ShownTablesPlan } from '../plan/model/tablesPlan';
 import type { VerifiedTable } from '../plan/model/validation';
 import type { Opened, Subject } from './types';
 
+// What the copy itself answers: one shape, for whoever makes it and whoever hears of it.
+export type { ComparedTable, Verified as CopyVerified } from '../postgres/copy/verifyTables';
+export type { BatchDone as PieceDone } from '../postgres/copy/run';
+export type { Alert as CopyAlert } from '../postgres/map/alerts';
+
 export interface DataOpened extends Opened {
   readonly copy: CopyControl;
 }
@@ -43,52 +48,12 @@ export interface CloseArgs extends CopyArgs {
   readonly finished?: boolean;
 }
 
-/** Fewer rows a second, or more bad ones, than people would like. */
-export interface CopyAlert {
-  readonly kind: 'throughput' | 'errors';
-  readonly table: string;
-  readonly value: number;
-  readonly at: string;
-}
-
 export interface SnapshotOpened {
   readonly epoch: number;
   readonly tables: number;
   readonly bytes: number;
   /** What is not done. */
   readonly pieces: readonly Piece[];
-}
-
-export interface PieceDone {
-  readonly copied: number;
-  readonly rows: number;
-  readonly bytes: number;
-  /** Set aside: the others went on. */
-  readonly failed: readonly {
-    readonly no: number;
-    readonly table: string;
-    readonly code: string;
-    readonly message: string;
-  }[];
-  readonly alerts?: readonly CopyAlert[];
-}
-
-export interface ComparedTable {
-  readonly table: string;
-  readonly sourceRows: number | null;
-  readonly targetRows: number;
-  readonly fingerprintSource: string | null;
-  readonly fingerprintTarget: string;
-  readonly equal: boolean;
-}
-
-export interface CopyVerified {
-  readonly tables: number;
-  readonly rows: number;
-  readonly different: readonly ComparedTable[];
-  readonly shown: readonly ComparedTable[];
-  /** What the proof does not cover, in words. */
-  readonly warnings?: readonly string[];
 }
 
 export interface CopyCounts {

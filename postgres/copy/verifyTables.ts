@@ -14,7 +14,7 @@ import type { Pairs } from './pairs';
 import { atOnce } from './pairs';
 import { shown } from './tables';
 
-export interface VerifiedTable {
+export interface ComparedTable {
   readonly table: string;
   readonly sourceRows: number | null;
   readonly targetRows: number;
@@ -26,9 +26,9 @@ export interface VerifiedTable {
 export interface Verified {
   readonly tables: number;
   readonly rows: number;
-  readonly different: readonly VerifiedTable[];
+  readonly different: readonly ComparedTable[];
   /** The largest ones, for the report. */
-  readonly shown: readonly VerifiedTable[];
+  readonly shown: readonly ComparedTable[];
   /** What the proof does not cover. */
   readonly warnings: readonly string[];
 }
@@ -61,7 +61,7 @@ export async function verifyTables(context: CopyContext, control: Session, pairs
        FROM pgshift.copy_tables AS t WHERE t.migration_name = $1 AND t.state = 'done' ORDER BY t.table_no`,
     [context.migration],
   );
-  const all: VerifiedTable[] = [];
+  const all: ComparedTable[] = [];
   const warnings: string[] = [];
   await atOnce(context.control.parallel.tables, rows, async (row) => {
     checkSignal(context.signal);
