@@ -2,6 +2,7 @@
  * The connections behind a route: one node-postgres Pool for each side, and a count of what is checked out. Keeps true: a checkout that has
  * to wait gets no connection; the moment the route is paused every checkout counts until it is released, also one that is still
  * connecting, so that "drained" is never said too early; after it was said the old connections are closed before anything is acknowledged.
+ * A pool ends only when nobody is in its queue: node-postgres never answers who waits there at its end.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PoolClient, PoolConfig } from 'pg';
@@ -36,6 +37,10 @@ export type PoolEvent = 'connect' | 'acquire' | 'release' | 'remove' | 'error';
 
 export class Checkouts {
   #pools = new Map<string, Pool>();
+  /** How many ask a pool for a client and have none yet. */
+  readonly #asking = new Map<Pool, number>();
+  /** Pools that take nobody new, until the last who asked them has been answered. */
+  readonly #leaving = new Map<Pool, () => void>();
   #out = new Set<Checkout>();
   #waiting = 0;
   #closed = false;
@@ -85,7 +90,7 @@ export class Checkouts {
       this.#peak = Math.max(this.#peak, this.#out.size);
       let client: PoolClient;
       try {
-        client = await this.#pool(side).connect();
+        client = await this.#connect(this.#pool(side));
       } catch (error) {
         this.#back(checkout);
         await this.#mayTryAgain(error, route, untilMs);
@@ -130,6 +135,29 @@ export class Checkouts {
     if (isNews(this.follower.route)) return;
     if (!SHUT.has(codeOf(error)) || performance.now() + ASK_AGAIN_MS >= untilMs) throw error;
     await sleep(ASK_AGAIN_MS);
+  }
+
+  async #connect(pool: Pool): Promise<PoolClient> {
+    this.#asking.set(pool, (this.#asking.get(pool) ?? 0) + 1);
+    try {
+      return await pool.connect();
+    } finally {
+      const left = (this.#asking.get(pool) ?? 1) - 1;
+      if (left > 0) this.#asking.set(pool, left);
+      else {
+        this.#asking.delete(pool);
+        this.#leaving.get(pool)?.();
+      }
+    }
+  }
+
+  /** Settles when all its connections are closed. */
+  async #end(pool: Pool): Promise<void> {
+    if (this.#asking.has(pool)) {
+      await new Promise<void>((resolve) => this.#leaving.set(pool, resolve));
+      this.#leaving.delete(pool);
+    }
+    await pool.end();
   }
 
   #pool(side: string): Pool {
@@ -202,7 +230,7 @@ export class Checkouts {
     const pool = this.#pool(side);
     const many = Math.min(Math.max(this.#peak, this.#waiting), this.options.pool.max ?? 10);
     for (let i = 0; i < many; i++)
-      pool.connect().then(
+      this.#connect(pool).then(
         (client) => client.release(),
         () => undefined, // tried again by whoever needs it
       );
@@ -212,7 +240,7 @@ export class Checkouts {
     const pool = this.#pools.get(side);
     if (!pool) return;
     this.#pools.delete(side);
-    await Promise.race([pool.end().catch(() => undefined), sleep(CLOSE_MS, undefined, { ref: false })]);
+    await Promise.race([this.#end(pool).catch(() => undefined), sleep(CLOSE_MS, undefined, { ref: false })]);
   }
 
   /** Ends idle connections now and the others when they are released. */
@@ -220,6 +248,6 @@ export class Checkouts {
     this.#closed = true;
     const pools = [...this.#pools.values()];
     this.#pools.clear();
-    await Promise.all(pools.map((pool) => pool.end()));
+    await Promise.all(pools.map((pool) => this.#end(pool)));
   }
 }

@@ -1,23 +1,29 @@
 /**
- * The order of the test files: the long ones first. With three lanes, a file of three minutes that began last would be waited for alone.
+ * The order of the test files: the long ones first. With few lanes, a file of three minutes that began last would be waited for alone.
  * In a fresh clone jest knows no times and goes by the size of the files, and a test that kills is short to write and long to run.
  */
 const Sequencer = require('@jest/test-sequencer').default;
 
 const LONG = [
   'e2e/killThere',
-  'plan/equal',
-  'e2e/copyKill',
   'e2e/field-m',
+  'plan/equal',
+  'client/run',
+  'e2e/copyKill',
   'e2e/killBack',
+  'workflows/messages',
+  'workflows/blueGreen',
   'e2e/field-r',
+  'workflows/ways',
+  'client/demo/story',
+  'workflows/streaming',
+  'workflows/conditions',
+  'postgres/batches',
+  'postgres/switch/release',
+  'workflows/dataMigration',
+  'e2e/verify',
   'workflows/blueGreenTraffic',
   'plan/shadow',
-  'client/run',
-  'workflows/blueGreen',
-  'workflows/dataMigration',
-  'workflows/messages',
-  'client/demo/story',
 ];
 
 const place = ({ path }) => {

@@ -1,6 +1,5 @@
 /** A Temporal and a Postgres of one test's own, which it may kill with -9 and start again on the same files. */
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { anyFreePort } from '../../worker/embedded/ports';
@@ -10,6 +9,7 @@ import { startTemporal } from '../../worker/embedded/temporal';
 import type { RunningTemporal } from '../../worker/embedded/temporal';
 import { findPostgresBin, findTemporalCli } from '../../worker/embedded/tools';
 import type { FreshDatabase } from './database';
+import { serverHome } from './serverHome';
 
 export type Victim = 'temporal' | 'postgres';
 
@@ -151,7 +151,7 @@ export async function startOwnServers(home: string): Promise<OwnServers> {
 
 /** For the tests of one file: started before all of them, stopped and swept away after. */
 export function ownServersOfFile(name: string): () => OwnServers {
-  const home = mkdtempSync(join(tmpdir(), `pgshift-${name}-`));
+  const home = serverHome(name);
   let servers: OwnServers;
   beforeAll(async () => void (servers = await startOwnServers(home)));
   afterAll(async () => {

@@ -21,6 +21,7 @@ import { resultOf, temporalAddress } from './temporal';
 import { wireTo } from './wire';
 import type { WorkerProcess } from './workerProcess';
 import { startWorkerProcess } from './workerProcess';
+import { serverHome } from './serverHome';
 
 /** Where a worker may die on the way there, in the order of the road. `@switch`, `@drill` and `@back` say in which switch. */
 export const THERE = [
@@ -75,7 +76,7 @@ export interface PairServers {
 
 /** Those that these victims need. */
 export async function startPairServers(victims: readonly Victim[]): Promise<PairServers & { stop(): Promise<void> }> {
-  const home = (): string => mkdtempSync(join(tmpdir(), 'pgshift-pair-'));
+  const home = (): string => serverHome('pair');
   const postgres = (): Promise<OwnPostgres> =>
     startOwnPostgres(home(), { settings: { wal_retrieve_retry_interval: '200ms' } });
   const servers = {

@@ -3,16 +3,7 @@
  * run leaves is found by the next one: each run writes down its processes (pid and start time) before it uses them.
  * A server whose variable is set already is used as it is and left running.
  */
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { anyFreePort } from '../../worker/embedded/ports';
@@ -21,6 +12,7 @@ import { endProcess, isAlive, markOf } from '../../worker/embedded/process';
 import type { ProcessMark } from '../../worker/embedded/process';
 import { startTemporal } from '../../worker/embedded/temporal';
 import { findPostgresBin, findTemporalCli } from '../../worker/embedded/tools';
+import { serverHome } from './serverHome';
 
 const RECORDS = join(tmpdir(), 'pgshift-test-runs');
 const DEBIAN_15 = '/usr/lib/postgresql/15/bin';
@@ -28,7 +20,7 @@ const DEBIAN_15 = '/usr/lib/postgresql/15/bin';
 const FAST = {
   fsync: 'off',
   full_page_writes: 'off',
-  max_wal_size: '4GB',
+  max_wal_size: '1GB',
   log_min_messages: 'warning',
   wal_level: 'logical', // tests replicate between databases
   // Subscriptions of several tests at once, on one server.
@@ -112,7 +104,7 @@ export async function startTestServers(): Promise<void> {
   await sweep();
   const owner = markOf(process.pid);
   if (!owner) throw new Error('the process table cannot be read on this machine');
-  const home = mkdtempSync(join(tmpdir(), 'pgshift-test-'));
+  const home = serverHome('test');
   chmodSync(home, 0o755); // Postgres runs as another user when the tests run as root
   current = { owner, home, children: [] };
   writeFileSync(recordFile(current), JSON.stringify(current));

@@ -44,8 +44,8 @@ describe('router adapter', () => {
     closing.push(made);
     return made;
   };
-  const router = (urls = { blue: blue.url, green: green.url }): Router => {
-    const made = createRouter({ route: 'app', connections: urls, pool: { max: 8 } });
+  const router = (urls = { blue: blue.url, green: green.url }, max = 8): Router => {
+    const made = createRouter({ route: 'app', connections: urls, pool: { max } });
     closing.push(made);
     return made;
   };
@@ -168,6 +168,20 @@ describe('router adapter', () => {
     expect(performance.now() - from).toBeLessThan(2_000);
     expect(await traffic.status(call())).toMatchObject({ paused: false, drained: false, because: expect.any(String) });
     expect(await traffic.undo('blue', call())).toMatchObject({ target: 'blue', paused: false, because: null });
+  });
+
+  test('who waits in the queue of a side that is left is served by the other', async () => {
+    const app = router(undefined, 1);
+    const busy = await app.pool().connect();
+    const waiting = Array.from({ length: 3 }, () =>
+      app.pool().query<{ name: string }>('SELECT current_database() AS name'),
+    );
+    // A switch that this router slept through: it hears of the end alone.
+    await adapter().undo('green', call());
+    await until(() => Promise.resolve(app.state().side === 'green'));
+    busy.release();
+    const served = await Promise.all(waiting);
+    expect(served.map(({ rows: [row] }) => row?.name)).toEqual(Array(3).fill(green.name));
   });
 
   test('writers of one route at the same moment take one after the other', async () => {

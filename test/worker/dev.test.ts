@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import { liveDevFile, readDevFile, writeDevFile } from '../../worker/devFile';
 import type { DevFile } from '../../worker/devFile';
 import { temporalOptions } from '../../worker/temporal';
 import { isAlive, markOf } from '../../worker/embedded/process';
+import { serverHome } from '../support/serverHome';
 
 const support = (name: string): string => resolve(__dirname, '../support', name);
 const IDLE_WORKER = support('idleWorker.js');
@@ -92,7 +92,7 @@ async function withTemporal<T>(address: string, work: (client: TemporalClient) =
 const alive = (pid: number | null): boolean => pid !== null && markOf(pid) !== null;
 
 beforeEach(() => {
-  home = mkdtempSync(join(tmpdir(), 'pgshift-dev-'));
+  home = serverHome('dev');
   chmodSync(home, 0o755);
 });
 

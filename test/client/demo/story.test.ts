@@ -1,16 +1,16 @@
 /** The demo itself, on a small shop: it ends, says what it measured, and what it claims about data holds. CI runs it by itself, on other data. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { chmodSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { DemoPart } from '../../../client/demo/claims';
+import { serverHome } from '../../support/serverHome';
 
 const bin = resolve(__dirname, '../../../dist/client/bin.js');
 /** Of time: on a machine that runs other tests at once they say nothing. CI runs the demo by itself, where they count. */
 const OF_TIME = /^no (lock|client)/;
 
 test('the demo kills, approves, changes, takes back, and loses nothing', () => {
-  const home = mkdtempSync(join(tmpdir(), 'pgshift-demo-'));
+  const home = serverHome('demo');
   chmodSync(home, 0o755);
   try {
     const run = spawnSync(process.execPath, [bin, 'demo', '--yes', '--json', '--rows', '60000', '--only', 'schema'], {

@@ -1,6 +1,5 @@
 /** The source dies with -9 in the middle of the stream and comes back on its files: the stream goes on where the target stands. */
-import { chmodSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
@@ -13,9 +12,10 @@ import { startPostgres } from '../../../worker/embedded/postgres';
 import { findPostgresBin } from '../../../worker/embedded/tools';
 import { eventually } from '../../support/copy';
 import { followIn, streamPair } from '../../support/stream';
+import { serverHome } from '../../support/serverHome';
 
 test('kill -9 of the source', async () => {
-  const home = mkdtempSync(join(tmpdir(), 'pgshift-stream-'));
+  const home = serverHome('stream');
   chmodSync(home, 0o755);
   const { path: bin } = await findPostgresBin();
   const port = await anyFreePort();
