@@ -4,10 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import { Problem, isProblem } from '../plan/model/errors';
-import type { BlueGreenPlan, PairControl } from '../plan/model/blueGreen';
+import type { PairControl } from '../plan/model/blueGreen';
 import { blueGreenControlOf, pairControlOf, switchLimits, syncControlOf } from '../plan/model/blueGreen';
+import { canaryControlOf, canaryPartOf } from '../plan/model/canary';
 import { parseDuration } from '../plan/model/values';
-import { validateBlueGreen } from '../plan/model/validate';
+import type { AnyPairPlan } from '../plan/model/validateCanary';
+import { validatePair } from '../plan/model/validateCanary';
 import { beginAttempt, fenceBroken, finishAttempt } from '../postgres/fence';
 import type { Session } from '../postgres/session';
 import { inTransaction, openSession, withSession } from '../postgres/session';
@@ -34,11 +36,12 @@ import { nameInUse } from './prepare';
 import type { PairArgs, PairFacts, PairOpened } from './types';
 
 /** The plan with the configuration's defaults for blue's environment under its own keys; gates of other kinds of change are none of ours. */
-export function givenPair(start: unknown, { deps }: Tools): BlueGreenPlan {
-  const parsed = validateBlueGreen(start);
-  const { kind: _, ...keys } = start as Record<string, unknown>;
+export function givenPair(start: unknown, { deps }: Tools): AnyPairPlan {
+  const parsed = validatePair(start);
+  const { kind } = parsed;
+  const keys = start as Record<string, unknown>;
   const { gates: _gates, ...defaults } = environmentDefaults(deps.config, parsed.blue);
-  return validateBlueGreen({ ...defaults, ...keys });
+  return validatePair({ ...defaults, ...keys, kind });
 }
 
 export async function openBlueGreen({ start }: { start: unknown }, tools: Tools): Promise<PairOpened> {
@@ -53,7 +56,8 @@ export async function openBlueGreen({ start }: { start: unknown }, tools: Tools)
   resolveTarget(config, plan.green);
   const pair = pairControlOf(plan);
   return Promise.resolve({
-    control: blueGreenControlOf(plan),
+    control: plan.kind === 'canary' ? canaryControlOf(plan) : blueGreenControlOf(plan),
+    ...(plan.kind === 'canary' ? { canary: canaryPartOf(plan) } : {}),
     pair: { ...pair, applicationRoles: plan.applicationRoles ?? applicationRoles },
     copy: syncControlOf(plan),
     environment,
@@ -62,7 +66,7 @@ export async function openBlueGreen({ start }: { start: unknown }, tools: Tools)
 }
 
 /** Of what is asked, not of how it is typed. */
-function checksumOf({ name, blue, green, change, tables }: BlueGreenPlan): string {
+function checksumOf({ name, blue, green, change, tables }: AnyPairPlan): string {
   return createHash('sha256').update(JSON.stringify({ name, blue, green, change, tables })).digest('hex');
 }
 
@@ -100,7 +104,7 @@ async function checkTraffic(open: OpenPair, allowed: readonly string[]): Promise
 
 export { checkTraffic };
 
-async function refuseUsed(row: MigrationRow, plan: BlueGreenPlan, checksum: string, database: string): Promise<void> {
+async function refuseUsed(row: MigrationRow, plan: AnyPairPlan, checksum: string, database: string): Promise<void> {
   if (row.status !== 'completed')
     throw await nameInUse({ name: plan.name, database }, { workflowId: row.workflowId ?? '', runId: row.runId ?? '' });
   if (row.checksum === checksum)
@@ -112,14 +116,14 @@ async function refuseUsed(row: MigrationRow, plan: BlueGreenPlan, checksum: stri
 
 async function claim(
   session: Session,
-  plan: BlueGreenPlan,
+  plan: AnyPairPlan,
   checksum: string,
   runId: string,
   tools: Tools,
 ): Promise<void> {
   const asked: Claim = {
     name: plan.name,
-    kind: 'blue-green',
+    kind: plan.kind,
     checksum,
     description: plan.description ?? null,
     // They are migrations of blue: green knows nothing of them.

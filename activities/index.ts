@@ -6,6 +6,7 @@ import { prepareSwitch } from './blueGreenReady';
 import * as switching from './blueGreenSwitch';
 import { openSync, subscribe, watchPair } from './blueGreenSync';
 import { verifyPair } from './blueGreenVerify';
+import * as canary from './canary';
 import { activity } from './context';
 import * as data from './data';
 import type { ActivityDeps } from './deps';
@@ -58,6 +59,8 @@ export function createActivities(deps: ActivityDeps): Activities {
     switchOver: activity(deps, 'switchOver', switching.switchOver),
     settleSwitch: activity(deps, 'settleSwitch', switching.settleSwitch),
     afterSwitch: activity(deps, 'afterSwitch', switching.afterSwitch),
+    setShare: activity(deps, 'setShare', canary.setShare),
+    keepReads: activity(deps, 'keepReads', canary.keepReads),
     recordParts: activity(deps, 'recordParts', end.recordParts),
     takeBackPair: activity(deps, 'takeBackPair', end.takeBackPair),
     abandonPair: activity(deps, 'abandonPair', end.abandonPair),

@@ -41,26 +41,55 @@ const userOf = ({ url }: Target): readonly string[] => {
   }
 };
 
-/** Throws Unreachable, LoginFailed, UnknownDatabase, and what `work` throws. */
-export async function withPair<T>(args: PairArgs, tools: Tools, work: (open: OpenPair) => Promise<T>): Promise<T> {
-  const { config } = tools.deps;
-  const { pair: control, migration, options } = args;
-  const sides = { blue: resolveTarget(config, control.blue), green: resolveTarget(config, control.green) };
-  const peerOf = (name: string): Target => target(name, databaseConfig(config, name).peerUrl());
-  const peers = { blue: peerOf(control.blue), green: peerOf(control.green) };
+export type Sides = { readonly [side in Side]: Target };
+
+const sidesOf = ({ pair }: PairArgs, { deps }: Tools): Sides => ({
+  blue: resolveTarget(deps.config, pair.blue),
+  green: resolveTarget(deps.config, pair.green),
+});
+
+const callOf =
+  (tools: Tools): OpenPair['call'] =>
+  (what, deadlineMs, more = {}) => ({
+    idempotencyKey: `${tools.workflowId}/${what}`,
+    deadlineMs,
+    signal: tools.signal,
+    ...more,
+  });
+
+/** The adapters alone: they make do with one database where the other one is gone. */
+export async function withTraffic<T>(
+  args: PairArgs,
+  tools: Tools,
+  work: (open: Pick<OpenPair, 'traffic' | 'call'> & { readonly sides: Sides }) => Promise<T>,
+): Promise<T> {
+  const sides = sidesOf(args, tools);
   const traffic = together(
-    control.traffic.map((plan) =>
+    args.pair.traffic.map((plan) =>
       createAdapter(plan, {
         sides,
-        connection: (name) => resolveTarget(config, name),
+        connection: (name) => resolveTarget(tools.deps.config, name),
         env: process.env,
         log: (level, message) => tools.log[level]({}, message),
       }),
     ),
   );
-  const pair: Pair = { migration, ...sides };
   try {
-    return await withBoth(pair, 'switch', (both) =>
+    return await work({ traffic, call: callOf(tools), sides });
+  } finally {
+    await traffic.close();
+  }
+}
+
+/** Throws Unreachable, LoginFailed, UnknownDatabase, and what `work` throws. */
+export function withPair<T>(args: PairArgs, tools: Tools, work: (open: OpenPair) => Promise<T>): Promise<T> {
+  const { config } = tools.deps;
+  const { pair: control, migration, options } = args;
+  return withTraffic(args, tools, ({ traffic, call, sides }) => {
+    const peerOf = (name: string): Target => target(name, databaseConfig(config, name).peerUrl());
+    const peers = { blue: peerOf(control.blue), green: peerOf(control.green) };
+    const pair: Pair = { migration, ...sides };
+    return withBoth(pair, 'switch', (both) =>
       work({
         both,
         pair,
@@ -68,12 +97,7 @@ export async function withPair<T>(args: PairArgs, tools: Tools, work: (open: Ope
         peerRoles: { blue: userOf(peers.blue), green: userOf(peers.green) },
         control,
         traffic,
-        call: (what, deadlineMs, more = {}) => ({
-          idempotencyKey: `${tools.workflowId}/${what}`,
-          deadlineMs,
-          signal: tools.signal,
-          ...more,
-        }),
+        call,
         patience: {
           lockTimeoutMs: parseDuration(options.lockTimeout) ?? 200,
           budgetMs: parseDuration(options.lockBudget) ?? 3_600_000,
@@ -81,9 +105,7 @@ export async function withPair<T>(args: PairArgs, tools: Tools, work: (open: Ope
         },
       }),
     );
-  } finally {
-    await traffic.close();
-  }
+  });
 }
 
 export interface GuardrailSummary {

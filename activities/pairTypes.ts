@@ -1,5 +1,6 @@
 /** What activities of two databases that are switched are asked and answer. Types alone, as in types.ts. */
 import type { PairControl } from '../plan/model/blueGreen';
+import type { CanaryControl } from '../plan/model/canary';
 import type { CopyControl } from '../plan/model/dataMigration';
 import type { PartDone, SwitchPurpose } from '../plan/model/pairState';
 import type { Side } from '../plan/model/traffic';
@@ -15,6 +16,7 @@ export interface PairArgs extends Subject {
 export interface PairOpened extends Opened {
   readonly pair: PairControl;
   readonly copy: CopyControl;
+  readonly canary?: CanaryControl;
 }
 
 export interface PairFacts {
@@ -105,6 +107,38 @@ export interface SwitchOutcome {
 export interface AfterSwitchArgs extends PairArgs {
   /** false = it was undone. */
   readonly switched: boolean;
+}
+
+export interface SetShareArgs extends PairArgs {
+  /** null = everybody is where the writes are. */
+  readonly share: {
+    readonly salt: string;
+    readonly percent: number;
+    readonly keys: readonly string[];
+    readonly moves: CanaryControl['moves'];
+  } | null;
+  /** Counts the changes of one run. */
+  readonly number: number;
+  readonly stage: string;
+}
+
+/** Routers that live, and those of them that have heard. */
+export interface ShareSet {
+  readonly alive: number;
+  readonly heard: number;
+}
+
+export interface KeepReadsArgs extends PairArgs {
+  readonly maxReadLagMs: number;
+  /** What is known already. */
+  readonly known: boolean;
+  readonly maxMs: number;
+}
+
+export interface ReadsKept {
+  /** Green is near enough to be read. */
+  readonly fresh: boolean;
+  readonly lagMs: number | null;
 }
 
 export interface PairTakenBack {

@@ -35,6 +35,7 @@ import type {
   AfterSwitchArgs,
   CaughtUp,
   Decommissioned,
+  KeepReadsArgs,
   OpenSyncArgs,
   PairArgs,
   PairFacts,
@@ -42,6 +43,9 @@ import type {
   PairTakenBack,
   PairVerified,
   PairWatched,
+  ReadsKept,
+  SetShareArgs,
+  ShareSet,
   SwitchArgs,
   SwitchOutcome,
   SwitchReady,
@@ -80,12 +84,27 @@ export interface UndoPreview {
   readonly steps: readonly { readonly id: string; readonly column: string; readonly rows: number }[];
 }
 
-export interface WatchArgs extends Subject {
+export interface WatchArgs extends Subject, PairPlaces {
   readonly purpose: 'health' | 'gate';
   readonly conditions: readonly Watched[];
   readonly states: Readonly<Record<string, ConditionState>>;
   readonly baselines: Readonly<Record<string, number | null>>;
   readonly maxMs: number;
+}
+
+export type PairSides = { readonly [side in Side]: string };
+
+/** What a route calls the two sides. */
+export interface WatchedRoute {
+  readonly route: string;
+  readonly sides: PairSides;
+}
+
+/** Of a pair: where `blue` and `green` of a condition are read. */
+export interface PairPlaces {
+  /** Connections. */
+  readonly sides?: PairSides;
+  readonly routes?: readonly WatchedRoute[];
 }
 
 export interface WatchResult {
@@ -158,7 +177,7 @@ export interface Activities {
     args: Subject & { readonly backup: SchemaMigrationPlan['backup'] },
   ): Promise<{ readonly bytes: number; readonly reference: string }>;
   baseline(
-    args: Subject & { readonly conditions: readonly Watched[]; readonly appP95: boolean },
+    args: Subject & { readonly conditions: readonly Watched[]; readonly appP95: boolean } & PairPlaces,
   ): Promise<Record<string, number | null>>;
   runSteps(args: RunStepsArgs): Promise<StepsOutcome>;
   previewUndo(args: UndoArgs): Promise<UndoPreview>;
@@ -206,6 +225,10 @@ export interface Activities {
   switchOver(args: SwitchArgs): Promise<SwitchOutcome>;
   settleSwitch(args: SwitchArgs): Promise<SwitchOutcome>;
   afterSwitch(args: AfterSwitchArgs): Promise<{ readonly wallsLeft: number; readonly writable: Side | 'none' }>;
+  /** Of a canary: who is sent to green before the writes are. */
+  setShare(args: SetShareArgs): Promise<ShareSet>;
+  /** Beside it: reads go over only while green is proven to be near. */
+  keepReads(args: KeepReadsArgs): Promise<ReadsKept>;
   recordParts(args: PairArgs & { readonly parts: readonly PartDone[] }): Promise<void>;
   /** Everything that the run made goes; blue must be the side that takes the writes. */
   takeBackPair(args: PairArgs & CopyArgs): Promise<PairTakenBack>;

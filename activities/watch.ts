@@ -8,9 +8,10 @@ import { exhausted, freshCondition, holdsBack, intervalMs, judge, median, opened
 import { parseDuration } from '../plan/model/values';
 import { meaningful } from '../postgres/throughput';
 import type { Tools } from './context';
+import { memoryOf } from './readingMemory';
 import type { ReadingMemory } from './readings';
 import { baselineSpacingMs, read } from './readings';
-import type { Subject, WatchArgs, WatchResult } from './types';
+import type { PairPlaces, Subject, WatchArgs, WatchResult } from './types';
 
 type States = Record<string, ConditionState>;
 
@@ -31,17 +32,19 @@ async function until(atMs: number, signal: AbortSignal): Promise<void> {
 /** It is told, and nothing else is done. */
 const onlyTold = (c: Watched): boolean => c.dryRun || c.onFail === 'alert';
 
-/** What the run must hear of when it changes: what is not known, and what is to be told. */
+/** What the run must hear of when it changes: what is not known, what is to be told, and what has been read often enough. */
 const signOf = (conditions: readonly Watched[], states: States): string =>
   conditions
-    .filter((c) => (onlyTold(c) ? states[c.name]?.last === 'failed' : holdsBack(c, states[c.name])))
-    .map((c) => c.name)
+    .flatMap((c) => [
+      ...((onlyTold(c) ? states[c.name]?.last === 'failed' : holdsBack(c, states[c.name])) ? [c.name] : []),
+      ...(exhausted(c, states[c.name]) ? [`${c.name}: enough`] : []),
+    ])
     .join('\n');
 
 export async function watch(args: WatchArgs, tools: Tools): Promise<WatchResult> {
   const { conditions, purpose } = args;
   const states: States = { ...args.states, ...(isBeat(tools.lastBeat) ? tools.lastBeat.states : {}) };
-  const memory = new Map<string, ReadingMemory>(conditions.map((c) => [c.name, { brakes: {} }]));
+  const memory = new Map<string, ReadingMemory>(conditions.map((c) => [c.name, memoryOf(tools.workflowId, c)]));
   const events: HealthEvent[] = [];
   const began = Date.now();
   const next = new Map(conditions.map((c) => [c.name, began + firstDelay(c, states[c.name])]));
@@ -62,8 +65,8 @@ export async function watch(args: WatchArgs, tools: Tools): Promise<WatchResult>
         return answer('later');
       }
       await until(at(next, due), tools.signal);
-      const old = states[due.name] ?? freshCondition;
-      const reading = await read(due, args.database, tools.deps, memory.get(due.name) ?? { brakes: {} });
+      const old = states[due.name] ?? (args.sides === undefined ? freshCondition : { ...freshCondition, points: [] });
+      const reading = await read(due, args, tools.deps, memory.get(due.name) ?? { brakes: {} });
       const state = judge(due, old, reading, args.baselines[due.name] ?? null, new Date().toISOString());
       states[due.name] = state;
       next.set(due.name, Date.now() + intervalMs(due));
@@ -98,11 +101,11 @@ function firstDelay(condition: Watched, state: ConditionState | undefined): numb
 }
 
 const READINGS = 5;
-const isRate = (c: Watched): boolean => c.source === 'throughput' || c.source === 'latency';
+const isRate = (c: Watched): boolean => ['throughput', 'latency', 'router'].includes(c.source);
 
 /** The median of five readings of each condition before the first step; null where fewer than three could be had. */
 export async function baseline(
-  args: Subject & { readonly conditions: readonly Watched[]; readonly appP95: boolean },
+  args: Subject & { readonly conditions: readonly Watched[]; readonly appP95: boolean } & PairPlaces,
   tools: Tools,
 ): Promise<Record<string, number | null>> {
   const one = async (condition: Watched): Promise<[string, number | null]> => {
@@ -112,7 +115,7 @@ export async function baseline(
     const rounds = isRate(condition) ? READINGS + 1 : READINGS;
     for (let i = 0; i < rounds; i += 1) {
       if (i > 0) await sleep(baselineSpacingMs(condition), undefined, { signal: tools.signal });
-      const { value } = await read(condition, args.database, tools.deps, memory);
+      const { value } = await read(condition, args, tools.deps, memory);
       values.push(condition.source === 'throughput' ? meaningful(value) : value);
     }
     return [condition.name, median(values)];

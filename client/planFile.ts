@@ -6,10 +6,11 @@ import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative } from 'node:path';
 import { Problem, isProblem } from '../plan/model/errors';
 import type { Where } from '../plan/model/errors';
-import type { BlueGreenPlan } from '../plan/model/blueGreen';
 import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import type { SchemaMigrationPlan } from '../plan/model/plan';
-import { validateBlueGreen, validateDataMigration, validatePlan, validateValidation } from '../plan/model/validate';
+import { validateDataMigration, validatePlan, validateValidation } from '../plan/model/validate';
+import type { AnyPairPlan } from '../plan/model/validateCanary';
+import { validatePair } from '../plan/model/validateCanary';
 import type { ValidationPlan } from '../plan/model/validation';
 import { CONNECTION_NAME, MIGRATION_NAME } from '../plan/model/values';
 import { PlanSource, lineText } from './planSource';
@@ -214,12 +215,16 @@ function loadBy<P>({ source, asked }: Asked, validate: (json: unknown) => P): Lo
   }
 }
 
-/** A blue-green as it was written, its change inlined. */
-export type LoadedPair = Omit<LoadedOf<BlueGreenPlan>, 'locate'>;
+/** A blue-green or a canary as it was written, its change inlined. */
+export interface LoadedPair {
+  readonly file: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly plan: AnyPairPlan;
+}
 
 function loadPair({ source, asked }: Asked): LoadedPair {
   try {
-    const plan = validateBlueGreen(asked);
+    const plan = validatePair(asked);
     if (plan.change?.sqlFile === undefined) return { file: source.file, input: asked, plan };
     const change = { sql: readNamed(source, plan.change.sqlFile, 'change.sqlFile').sql };
     return { file: source.file, input: { ...asked, change }, plan: { ...plan, change } };
@@ -256,6 +261,7 @@ export function loadStartable(file: string, options: LoadOptions = {}): Startabl
     case 'validation':
       return { validation: loadBy(opened, validateValidation) };
     case 'blue-green':
+    case 'canary':
       return { pair: loadPair(opened) };
     default:
       return { schema: loadYaml(opened) };

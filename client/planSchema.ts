@@ -1,6 +1,7 @@
 /** The published JSON Schema of plan files, from the same zod schemas that validate them. docs/plan.schema.json is this, committed; a test compares. */
 import { z } from 'zod';
 import { blueGreenSchema } from '../plan/model/blueGreen';
+import { canarySchema } from '../plan/model/canary';
 import { dataMigrationSchema } from '../plan/model/dataMigration';
 import { rollbackSchema, schemaMigrationSchema } from '../plan/model/plan';
 import { validationSchema } from '../plan/model/validation';
@@ -11,6 +12,7 @@ export function planJsonSchema(): Readonly<Record<string, unknown>> {
     schemaMigrationSchema,
     dataMigrationSchema,
     blueGreenSchema,
+    canarySchema,
     rollbackSchema,
     validationSchema,
   ]);

@@ -43,6 +43,8 @@ export const CRASH_POINTS = {
   'wayback.published': 'a publication that nobody reads; found and kept by the next attempt, or dropped',
   'wayback.slot': 'a slot that nobody consumes yet; found and kept by the next attempt, or dropped',
   'direction.unsubscribed': 'slot and publication are left on the other end; dropped by the next attempt',
+  'share.before': 'people are where the last finished stage had them; told by the next attempt',
+  'share.after': 'routers know the new share, the run does not know that they do; told the same again',
   'sync.slot': 'a slot whose snapshot nobody holds; the next attempt drops it and makes its own',
   'switch.armed': 'one row knows of the attempt, the side still takes writes; a new attempt takes a higher epoch',
   'pause.done': 'clients wait, nothing is fenced; the pause is taken back, or ends by itself',

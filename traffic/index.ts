@@ -6,7 +6,7 @@ import { pgbouncerTraffic } from './pgbouncer/adapter';
 import { routerTraffic } from './router/adapter';
 import type { TrafficAdapter, TrafficDeps } from './types';
 
-export type { TrafficAdapter, TrafficCall, TrafficDeps, TrafficFinding, TrafficState } from './types';
+export type { ShareAsked, TrafficAdapter, TrafficCall, TrafficDeps, TrafficFinding, TrafficState } from './types';
 export { together } from './together';
 
 /** @throws Problem UnknownDatabase for a console that is not configured. */

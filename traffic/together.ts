@@ -4,19 +4,24 @@
  */
 import type { Side } from '../plan/model/traffic';
 import { failed } from './deadline';
-import type { TrafficAdapter, TrafficCall, TrafficState } from './types';
+import type { ShareAsked, ShareHeard, TrafficAdapter, TrafficCall, TrafficState } from './types';
 
 export interface TogetherState extends TrafficState {
   /** By adapter's name; null = it could not be asked. */
   readonly each: Readonly<Record<string, TrafficState | null>>;
 }
 
-export interface Together extends Omit<TrafficAdapter, 'type' | 'status' | 'pause' | 'point' | 'resume' | 'undo'> {
+export interface Together extends Omit<
+  TrafficAdapter,
+  'type' | 'status' | 'pause' | 'point' | 'resume' | 'undo' | 'share' | 'keepFresh'
+> {
   status(call: TrafficCall): Promise<TogetherState>;
   pause(call: TrafficCall): Promise<TogetherState>;
   point(side: Side, call: TrafficCall): Promise<TogetherState>;
   resume(call: TrafficCall): Promise<TogetherState>;
   undo(side: Side, call: TrafficCall): Promise<TogetherState>;
+  share(asked: ShareAsked, call: TrafficCall): Promise<ShareHeard>;
+  keepFresh(ms: number, call: TrafficCall): Promise<void>;
 }
 
 export function together(adapters: readonly TrafficAdapter[]): Together {
@@ -84,6 +89,18 @@ export function together(adapters: readonly TrafficAdapter[]): Together {
       return must(await tried((one, mine) => one.resume(mine), call));
     },
     undo: async (side, call) => must(await tried((one, mine) => one.undo(side, mine), call)),
+    async share(asked, call) {
+      const heard: ShareHeard[] = [];
+      for (const [index, one] of adapters.entries())
+        if (one.share) heard.push(await one.share(asked, own(call, index)));
+      if (heard.length === 0)
+        throw failed(name, 'none of them can tell people apart', 'add {type: router, route: NAME}');
+      const sum = (of: (one: ShareHeard) => number): number => heard.reduce((all, one) => all + of(one), 0);
+      return { alive: sum((one) => one.alive), heard: sum((one) => one.heard) };
+    },
+    async keepFresh(ms, call) {
+      for (const [index, one] of adapters.entries()) await one.keepFresh?.(ms, own(call, index));
+    },
     close: async () => void (await Promise.allSettled(adapters.map((one) => one.close()))),
   };
 }

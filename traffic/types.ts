@@ -3,6 +3,7 @@
  * same key, and then changes nothing; a pause that is not complete by its deadline is taken back before the call fails, so that nobody
  * is left waiting; what cannot be seen is never called paused, drained or moved.
  */
+import type { Share } from '../plan/model/routing';
 import type { AdapterPlan, ServerAddress, Side } from '../plan/model/traffic';
 import type { Target } from '../postgres/types';
 
@@ -58,7 +59,28 @@ export interface TrafficAdapter {
   resume(call: TrafficCall): Promise<TrafficState>;
   /** As if nothing had happened, with clients on `side`; right after any of the others, half done or never done. @throws Problem TrafficFailed. */
   undo(side: Side, call: TrafficCall): Promise<TrafficState>;
+  /**
+   * Who goes to green before the writes do. Where an adapter cannot tell people apart it has no such method. Answers once every router that lives has heard
+   * of it, or at the deadline. @throws Problem TrafficFailed, FenceBroken (a later change, or a later run, was here).
+   */
+  share?(asked: ShareAsked, call: TrafficCall): Promise<ShareHeard>;
+  /** Reads may go over for so long from now, ms. @throws Problem TrafficFailed. */
+  keepFresh?(ms: number, call: TrafficCall): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A change of the share. */
+export interface ShareAsked {
+  /** null = everybody is where the writes are; then one database that answers is enough. */
+  readonly share: Pick<Share, 'salt' | 'percent' | 'keys' | 'moves'> | null;
+  /** The run, and its changes counted: a change that was given up and comes late is refused. */
+  readonly run: string;
+  readonly number: number;
+}
+
+export interface ShareHeard {
+  readonly alive: number;
+  readonly heard: number;
 }
 
 /** What an adapter is made of beside its plan. */

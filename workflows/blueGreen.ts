@@ -4,15 +4,16 @@
  * the switch on the way back is another switch, with the same proof.
  */
 import { CancellationScope, makeContinueAsNewFunc, workflowInfo } from '@temporalio/workflow';
-import type { BlueGreenPlan } from '../plan/model/blueGreen';
 import { pairControlOf, syncControlOf } from '../plan/model/blueGreen';
+import { canaryPartOf, newCanaryState } from '../plan/model/canary';
 import { isProblem } from '../plan/model/errors';
 import { newPairState } from '../plan/model/pairState';
 import type { RunState } from '../plan/model/state';
 import { newState } from '../plan/model/state';
-import type { BlueGreenStep } from '../plan/model/steps';
-import { BLUE_GREEN_STEPS } from '../plan/model/steps';
+import type { PairStep } from '../plan/model/steps';
+import { pairSteps } from '../plan/model/steps';
 import { validateBlueGreen } from '../plan/model/validate';
+import type { AnyPairPlan } from '../plan/model/validateCanary';
 import { copyState } from './dataCopy';
 import { Back, failProblem } from './failure';
 import { askHelp, passGate, passWindow } from './gates';
@@ -28,12 +29,14 @@ import { backup, hooks, measureBaselines, persist } from './phases';
 import { Run, nowIso } from './run';
 import type { Road, RunResult } from './schemaMigration';
 import { runToItsEnd } from './schemaMigration';
+import { keepReads, passLastStage, stageAfter, stagesBefore } from './stages';
 import { untilSure } from './watcher';
 
-function begin(start: unknown): RunState {
-  let plan: BlueGreenPlan;
+/** @param validate says which kind it must be. */
+export function beginPair(start: unknown, validate: (json: unknown) => AnyPairPlan): RunState {
+  let plan: AnyPairPlan;
   try {
-    plan = validateBlueGreen(start);
+    plan = validate(start);
   } catch (error) {
     if (isProblem(error)) throw failProblem(error);
     throw error;
@@ -41,12 +44,13 @@ function begin(start: unknown): RunState {
   const { workflowId: id, startTime } = workflowInfo();
   const { name, blue: database } = plan;
   return {
-    ...newState({ id, name, database, kind: 'blue-green' }, startTime.toISOString()),
+    ...newState({ id, name, database, kind: plan.kind }, startTime.toISOString()),
     pair: newPairState(pairControlOf(plan)),
     copy: {
       ...{ control: syncControlOf(plan), epoch: 0, lost: [], tables: 0, bytes: 0, queue: [], copied: 0, rows: 0 },
       ...{ bytesDone: 0, quarantined: [] },
     },
+    ...(plan.kind === 'canary' ? { canary: newCanaryState(canaryPartOf(plan)) } : {}),
   };
 }
 
@@ -59,13 +63,14 @@ async function open(run: Run, start: unknown): Promise<void> {
     s.settings = opened.settings;
     pairState(run).control = opened.pair;
     copyState(run).control = opened.copy;
+    if (s.canary && opened.canary) s.canary.control = opened.canary;
     s.marks.push('opened');
     run.becomeReady();
     run.show('running');
   }
   if (!run.watchesPair) {
     run.watchesPair = true;
-    void CancellationScope.nonCancellable(() => watchReplication(run));
+    void CancellationScope.nonCancellable(() => Promise.all([watchReplication(run), keepReads(run)]));
   }
 }
 
@@ -158,7 +163,7 @@ async function trySwitch(run: Run, asked: Parameters<typeof switchOver>[1]): Pro
   }
 }
 
-async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void> {
+async function walk(run: Run, name: PairStep, start: unknown): Promise<void> {
   switch (name) {
     case 'guardrails':
       return guardrails(run, start);
@@ -193,7 +198,10 @@ async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void
         () => seenOf(pairState(run).evidence['performance']),
       );
       return;
+    case 'stages':
+      return stagesBefore(run);
     case 'gate':
+      if (run.state.canary) await passLastStage(run);
       await passGate(run, 'switch_traffic');
       await passWindow(run, 'switch_traffic');
       await untilSure(run);
@@ -208,6 +216,8 @@ async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void
     case 'probe':
     case 'resume':
       return;
+    case 'full':
+      return stageAfter(run);
     case 'monitor':
       await timed(
         run,
@@ -229,9 +239,12 @@ async function walk(run: Run, name: BlueGreenStep, start: unknown): Promise<void
   }
 }
 
-const WITHOUT_GATE: readonly BlueGreenStep[] = ['fence', 'catch_up', 'reverse', 'switch_traffic', 'probe', 'resume'];
+const WITHOUT_GATE: readonly PairStep[] = ['fence', 'catch_up', 'reverse', 'switch_traffic', 'probe', 'resume'];
 
-async function step(run: Run, name: BlueGreenStep, start: unknown): Promise<void> {
+/** Their parts have names of their own. */
+const WITHOUT_STEP: readonly PairStep[] = ['hold', 'monitor', 'gate', 'stages', 'full'];
+
+async function step(run: Run, name: PairStep, start: unknown): Promise<void> {
   const s = run.state;
   const mark = `phase:${name}`;
   if (s.marks.includes(mark)) return;
@@ -242,7 +255,7 @@ async function step(run: Run, name: BlueGreenStep, start: unknown): Promise<void
     await passWindow(run, name);
     await hooks(run, 'before', name);
   }
-  if (!inside && name !== 'hold' && name !== 'monitor' && name !== 'gate') s.step = name;
+  if (!inside && !WITHOUT_STEP.includes(name)) s.step = name;
   if (!inside) run.show('running');
   await walk(run, name, start);
   s.step = null;
@@ -252,7 +265,7 @@ async function step(run: Run, name: BlueGreenStep, start: unknown): Promise<void
 }
 
 async function forward(run: Run, start: unknown): Promise<void> {
-  for (const name of BLUE_GREEN_STEPS) {
+  for (const name of pairSteps(run.state.kind)) {
     await step(run, name, start);
     if (dry(run)) return;
     await run.clear();
@@ -260,12 +273,12 @@ async function forward(run: Run, start: unknown): Promise<void> {
   }
 }
 
-const ROAD: Road = { open, forward, goBack: goBackPair };
+export const PAIR_ROAD: Road = { open, forward, goBack: goBackPair };
 
 /** One argument for people: the plan. The second one is the state that a continue-as-new passes on. */
 export async function blueGreen(start: unknown, resumed?: RunState): Promise<RunResult> {
-  const state = resumed ?? begin(start);
+  const state = resumed ?? beginPair(start, validateBlueGreen);
   const again = makeContinueAsNewFunc<typeof blueGreen>();
   const run = new Run(state, (next) => again(start, next));
-  return runToItsEnd(run, start, ROAD);
+  return runToItsEnd(run, start, PAIR_ROAD);
 }

@@ -2,10 +2,10 @@
  * What the run waits for: a person, a metric, a window, and somebody's answer when something failed. Each wait is shown with the exact lines
  * that end it.
  */
+import { slim } from '../plan/model/canary';
 import { settle } from '../plan/model/messages';
 import { commandsFor } from '../plan/model/render';
 import type { Cause } from '../plan/model/state';
-import type { RunPhase } from '../plan/model/steps';
 import { longestLock } from '../plan/model/view';
 import { windowAt, windowCovers } from '../plan/model/window';
 import type { GateRules } from '../plan/model/inbox';
@@ -17,8 +17,9 @@ import { metricGate } from './watcher';
 
 /** What a person needs to know before deciding: the evidence, not the plan. */
 function evidence(run: Run): Record<string, unknown> {
-  const { proof, steps, facts, health, pair } = run.state;
-  if (pair) return { ...pair.evidence, trouble: pair.trouble };
+  const { proof, steps, facts, health, pair, canary } = run.state;
+  const stage = canary?.stages.at(-1);
+  if (pair) return { ...pair.evidence, trouble: pair.trouble, ...(stage === undefined ? {} : { stage: slim(stage) }) };
   return {
     risk: facts?.risk ?? null,
     stepsDone: run.state.done,
@@ -89,7 +90,7 @@ export async function passGate(run: Run, name: string): Promise<void> {
 }
 
 /** Waits until the window is open; answers when it closes again, epoch ms (null = the phase needs no window). */
-export async function passWindow(run: Run, phase: RunPhase): Promise<number | null> {
+export async function passWindow(run: Run, phase: string): Promise<number | null> {
   const window = run.state.control?.window;
   if (!window || !windowCovers(window, phase)) return null;
   for (;;) {

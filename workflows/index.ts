@@ -5,3 +5,4 @@ export { validation } from './validation';
 export { dataMigration } from './dataMigration';
 export { dataMigrationTables } from './dataTables';
 export { blueGreen } from './blueGreen';
+export { canary } from './canary';

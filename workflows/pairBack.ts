@@ -13,6 +13,8 @@ import { proveRows } from './pairProof';
 import { switchOver, Undone } from './pairSwitch';
 import type { Run } from './run';
 import { nowIso } from './run';
+import { endStage } from './stageReport';
+import { sendHome } from './stages';
 
 /** After the switch a person may be asked first. Answers false when it stays. */
 async function mayGoBack(run: Run): Promise<boolean> {
@@ -74,8 +76,11 @@ export async function goBackPair(run: Run, cause: Cause): Promise<boolean> {
       await run.ask('abandonPair', syncArgs(run, 0), 'free the name').catch(() => undefined);
     return true;
   }
+  // People first: what they are sent to is about to go, and a stage that failed must not be seen by anybody for longer.
+  endStage(run);
+  if (s.canary || pair.writable !== 'blue') run.show('rolling_back');
+  await sendHome(run);
   if (pair.writable !== 'blue') {
-    run.show('rolling_back');
     if (!(await mayGoBack(run)) || !(await switchBack(run))) {
       s.phase = phase;
       stay(run, before);

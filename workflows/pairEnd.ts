@@ -1,10 +1,16 @@
 /** After the switch: watched, held with blue in step, and then the way back is given up. Keeps true: the clocks run on through a pause, only their end waits. */
+import type { RunStatus } from '../plan/model/status';
 import { parseDuration } from '../plan/model/values';
 import { insist } from './back';
 import { pairArgs, pairState, seenOf, timed } from './pairRun';
 import { drainDecisions } from './recorder';
 import type { Run } from './run';
 import { nowIso } from './run';
+
+const endedEarly =
+  ({ state }: Run) =>
+  (): boolean =>
+    state.phase === 'hold' && state.inbox.endHold !== null;
 
 export async function monitor(run: Run): Promise<void> {
   const ms = parseDuration(pairState(run).control.monitor) ?? 0;
@@ -13,19 +19,22 @@ export async function monitor(run: Run): Promise<void> {
   await dwell(run, () => Date.parse(since) + ms, 'the monitoring ends');
 }
 
-/** Until the time is over (a tuning may change it), or a person ends it early. */
-async function dwell(run: Run, ends: () => number, summary: string): Promise<void> {
+/** Until the time is over (a tuning may change it), or a person ends it early; a pause waits for its end. */
+export async function dwell(
+  run: Run,
+  ends: () => number,
+  summary: string,
+  { status = 'holding', early = endedEarly(run) }: { readonly status?: RunStatus; readonly early?: () => boolean } = {},
+): Promise<void> {
   const s = run.state;
   for (;;) {
-    const early = s.phase === 'hold' && s.inbox.endHold !== null;
-    if ((early || ends() <= Date.now()) && !run.isPaused()) return;
+    if ((early() || ends() <= Date.now()) && !run.isPaused()) return;
     const tunings = s.inbox.tunings;
     const paused = run.isPaused();
     await run.wait({
-      status: 'holding',
+      status,
       waiting: run.waitsForResume(),
-      until: () =>
-        (s.phase === 'hold' && s.inbox.endHold !== null) || s.inbox.tunings !== tunings || run.isPaused() !== paused,
+      until: () => (early() && !run.isPaused()) || s.inbox.tunings !== tunings || run.isPaused() !== paused,
       timeoutMs: paused && ends() <= Date.now() ? null : Math.max(1, ends() - Date.now()),
       summary,
     });

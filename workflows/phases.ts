@@ -14,7 +14,7 @@ import { askHelp, passGate, passWindow } from './gates';
 import { TimedOut, interruptible } from './interruptible';
 import type { Run } from './run';
 import { nowIso } from './run';
-import { conditionsOf, untilSure } from './watcher';
+import { everyCondition, sidesOf, untilSure } from './watcher';
 
 /** More steps than this in a phase share activities, so that a plan of a thousand statements stays small in history. */
 const SINGLY = 25;
@@ -203,13 +203,17 @@ export async function backup(run: Run): Promise<void> {
 
 export async function measureBaselines(run: Run): Promise<void> {
   const s = run.state;
-  const conditions = conditionsOf(run).filter((c) => needsBaseline(c));
+  const conditions = everyCondition(run).filter((c) => needsBaseline(c));
   const throttle = s.control?.throttle;
   const appP95 = throttle !== undefined && throttle !== 'none' && throttle.appP95.endsWith('x');
   if (marked(run, 'baseline') || (conditions.length === 0 && !appP95)) return;
   const measured = await persist(run, 'baseline', () =>
     interruptible(run, () =>
-      run.ask('baseline', { ...subject(run), conditions, appP95 }, 'baseline: the median of five readings'),
+      run.ask(
+        'baseline',
+        { ...subject(run), conditions, appP95, ...sidesOf(run) },
+        'baseline: the median of five readings',
+      ),
     ),
   );
   if (measured && measured !== 'closed') s.baselines = measured;
@@ -236,7 +240,7 @@ async function hold(run: Run): Promise<void> {
     await run.wait({
       status: 'holding',
       waiting: run.waitsForResume(),
-      until: () => s.inbox.endHold !== null || s.inbox.tunings !== tunings || run.isPaused() !== paused,
+      until: () => (s.inbox.endHold !== null && !paused) || s.inbox.tunings !== tunings || run.isPaused() !== paused,
       // The clock runs on through a pause; only its end waits for resume.
       timeoutMs: paused && ends <= Date.now() ? null : Math.max(1, ends - Date.now()),
       summary: 'the hold ends',

@@ -66,6 +66,8 @@ export const CLASS_OF = {
   switchOver: 'once',
   settleSwitch: 'settle',
   afterSwitch: 'quick',
+  setShare: 'quick',
+  keepReads: 'watch',
   recordParts: 'quick',
   takeBackPair: 'undo',
   abandonPair: 'door',

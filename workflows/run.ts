@@ -13,6 +13,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { GateRules, MessageName, Moment, Outcome } from '../plan/model/inbox';
+import { openStage } from '../plan/model/canary';
 import { reduce } from '../plan/model/messages';
 import { clampSummary, commandsFor, renderDetails } from '../plan/model/render';
 import type { Cause, Live, RunState } from '../plan/model/state';
@@ -43,6 +44,9 @@ export class Run {
   /** The plan is known: messages can be judged. */
   ready = false;
   watching = false;
+  /** How often the watch was asked to say what it has seen, and how often it did. */
+  looks = 0;
+  looked = 0;
   /** Other activities that run beside the phases. */
   beside = 0;
   /** Of a blue-green: its replication is watched. */
@@ -130,7 +134,10 @@ export class Run {
       holding: s.phase === 'hold' && s.contractedAt !== null,
       unwell: s.unwell !== null,
       awaiting: this.awaiting,
-      aside: (s.copy?.quarantined ?? []).filter(({ skipped }) => !skipped).map(({ table }) => table),
+      aside: [
+        ...(s.copy?.quarantined ?? []).filter(({ skipped }) => !skipped).map(({ table }) => table),
+        ...openStage(s.canary),
+      ],
       starter: starter(),
       noRollback:
         s.kind === 'rollback'

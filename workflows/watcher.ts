@@ -3,7 +3,8 @@
  * also while a gate or a pause waits. What failed for good takes the change back or pauses it; what is not known holds it back.
  */
 import { CancellationScope, condition, isCancellation } from '@temporalio/workflow';
-import type { WatchResult } from '../activities/types';
+import type { PairPlaces, WatchResult } from '../activities/types';
+import { judgedNow } from '../plan/model/canary';
 import type { ErrorCode } from '../plan/model/errors';
 import type { ConditionState, Watched } from '../plan/model/health';
 import { PERFORMANCE, exhausted, holdsBack, watchedIn } from '../plan/model/health';
@@ -13,15 +14,32 @@ import { Back, causeOf, failed } from './failure';
 import { interruptible } from './interruptible';
 import type { Run } from './run';
 import { nowIso } from './run';
+import { inStage, noteTripped } from './stageReport';
 
 const EVENTS_MAX = 100;
 /** Below this the baseline would cost more than the change. */
 const PERFORMANCE_MIN_SECONDS = 30;
 
-/** The plan's conditions and the built-in one, unless the plan has its own of that name or the change is quick. */
+/** Of a pair: where `blue` and `green` of a condition are read. */
+export function sidesOf({ state: { pair } }: Run): PairPlaces {
+  if (!pair) return {};
+  const { blue, green, traffic } = pair.control;
+  const routes = traffic.flatMap((one) => (one.type === 'router' ? [{ route: one.route, sides: one.sides }] : []));
+  return { sides: { blue, green }, routes };
+}
+
+/** What a run may have to judge at any time. */
+export function everyCondition(run: Run): readonly Watched[] {
+  const own = conditionsOf(run);
+  const of = (run.state.canary?.control.stages ?? []).flatMap(({ analysis }) => analysis);
+  const later = of.filter((c, i) => of.findIndex(({ name }) => name === c.name) === i);
+  return [...own, ...later.filter(({ name }) => !own.some((c) => c.name === name))];
+}
+
+/** The plan's conditions, those of the stage that is judged, and the built-in one, unless the plan has its own of that name or the change is quick. */
 export function conditionsOf(run: Run): readonly Watched[] {
   const { control, facts } = run.state;
-  const own: readonly Watched[] = control?.health ?? [];
+  const own: readonly Watched[] = [...(control?.health ?? []), ...judgedNow(run.state.canary)];
   const heavy = (facts?.estimate.seconds[1] ?? 0) >= PERFORMANCE_MIN_SECONDS;
   return heavy && !own.some((c) => c.name === PERFORMANCE.name) ? [...own, PERFORMANCE] : own;
 }
@@ -48,8 +66,10 @@ function take(run: Run, result: WatchResult): void {
 
 function act(run: Run, condition: Watched, state: ConditionState | undefined): void {
   const value = state?.value ?? null;
-  const rule = `${condition.failWhen ?? `not ${condition.successWhen ?? ''}`}${value === null ? '' : ` (value ${value})`}`;
-  const said = `${condition.name}: ${state?.last === 'error' ? `could not be read ${state.errorsInARow} times in a row` : rule}`;
+  const shown = value === null ? '' : ` (value ${Number(value.toPrecision(6))})`;
+  const rule = `${condition.failWhen ?? `not ${condition.successWhen ?? ''}`}${shown}`;
+  const said = `${inStage(run.state)}${condition.name}: ${state?.last === 'error' ? `could not be read ${state.errorsInARow} times in a row` : rule}`;
+  noteTripped(run, condition, state);
   // Judged anew after a person looked at it.
   delete run.state.conditions[condition.name];
   if (condition.onFail === 'pause') run.state.unwell = said;
@@ -71,9 +91,10 @@ async function watchOnce(run: Run, conditions: readonly Watched[]): Promise<void
   const key = keyOf(conditions);
   const scope = new CancellationScope();
   run.watching = true;
-  const ended = condition(() => !run.watching || over(run) || keyOf(watchedNow(run)) !== key).then(() =>
-    scope.cancel(),
-  );
+  const { looks } = run;
+  const ended = condition(
+    () => !run.watching || over(run) || run.looks !== looks || keyOf(watchedNow(run)) !== key,
+  ).then(() => scope.cancel());
   try {
     const result = await scope.run(() =>
       run.ask(
@@ -86,6 +107,7 @@ async function watchOnce(run: Run, conditions: readonly Watched[]): Promise<void
           states: s.conditions,
           baselines: s.baselines,
           maxMs: s.settings.watchMs,
+          ...sidesOf(run),
         },
         `watch ${conditions.map((c) => c.name).join(', ')}`,
       ),
@@ -102,8 +124,18 @@ async function watchOnce(run: Run, conditions: readonly Watched[]): Promise<void
     }
   } finally {
     run.watching = false;
+    run.looked = run.looks;
     await ended;
   }
+}
+
+/** Until the watch has told what it has seen so far. */
+export async function lookNow(run: Run): Promise<void> {
+  if (!run.watching) return;
+  run.looks += 1;
+  const mine = run.looks;
+  await condition(() => run.looked >= mine || over(run) || run.wantsBack() !== null);
+  await run.clear();
 }
 
 /** Before what cannot be taken back easily: every condition that holds back must be known to be well. @throws Back. */
@@ -159,6 +191,7 @@ export async function metricGate(run: Run, name: string, gates: readonly MetricG
               states: s.conditions,
               baselines: s.baselines,
               maxMs: s.settings.watchMs,
+              ...sidesOf(run),
             },
             `gate ${name}: ${conditions.map((c) => c.name).join(', ')}`,
           ),

@@ -22,7 +22,7 @@ interface PlanOptions {
 /** Something is refused: exit 3. */
 const REFUSED = 3;
 
-/** Of a blue-green: the steps and what clients notice. What the databases say comes from  mode: dry-run. */
+/** Of a blue-green or a canary: the steps and what clients notice. What the databases say comes from  mode: dry-run. */
 function showRoad({ terminal }: Context, { file, input, plan }: LoadedPair, options: PlanOptions): void {
   if (options.emitInput) return terminal.printJson(input);
   const road = roadOf(plan);

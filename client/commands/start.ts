@@ -128,7 +128,7 @@ function announce({ terminal }: Context, started: Started, watching: boolean): v
 }
 
 interface Request {
-  readonly type: 'schemaMigration' | 'dataMigration' | 'blueGreen' | 'validation';
+  readonly type: 'schemaMigration' | 'dataMigration' | 'blueGreen' | 'validation' | 'canary';
   readonly name: string;
   /** Where the state lies. */
   readonly database: string;
@@ -170,7 +170,7 @@ function requestOf(context: Context, startable: Startable): Request {
     return wholeRequest('dataMigration', startable.data, startable.data.plan.target, 'choose tables by patterns');
   if ('pair' in startable)
     return wholeRequest(
-      'blueGreen',
+      startable.pair.plan.kind === 'canary' ? 'canary' : 'blueGreen',
       startable.pair,
       startable.pair.plan.blue,
       'apply the change as a schema migration of its own',

@@ -2,7 +2,6 @@
 import type { Progress, Status } from '../../plan/model/status';
 import { RUN_STATUSES } from '../../plan/model/status';
 import type { RunStatus } from '../../plan/model/status';
-import { DATA_PHASES, PHASES } from '../../plan/model/steps';
 import type { Kind } from '../../plan/model/plan';
 import type { Context } from '../context';
 import { renderStatus } from '../render/status';
@@ -29,8 +28,7 @@ export const statusOf = (seen: Seen): RunStatus => {
 
 const textOf = (value: unknown, otherwise: string): string => (typeof value === 'string' ? value : otherwise);
 
-export const phaseOf = (seen: Seen): Status['phase'] | null =>
-  [...PHASES, ...DATA_PHASES].find((phase) => phase === seen.attributes['MigrationPhase']) ?? null;
+export const phaseOf = (seen: Seen): Status['phase'] | null => textOf(seen.attributes['MigrationPhase'], '') || null;
 
 /** A status of what visibility has: enough to see where a run stands. */
 async function fromVisibility(temporal: Temporal, seen: Seen): Promise<StatusView> {

@@ -1,4 +1,4 @@
-/** The two moments at which the demo waits for a person: before it starts, and at the end of `--keep`. */
+/** The demo asks before it starts servers on a person's machine. */
 import { createInterface } from 'node:readline/promises';
 import type { Terminal } from '../terminal';
 
@@ -14,16 +14,4 @@ export async function askToGoOn(terminal: Terminal): Promise<boolean> {
   } finally {
     asked.close();
   }
-}
-
-export function untilStopped(): Promise<void> {
-  return new Promise((resolve) => {
-    // A pending promise alone keeps no process alive.
-    const alive = setInterval(() => undefined, 60_000);
-    const done = (): void => {
-      clearInterval(alive);
-      resolve();
-    };
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, done);
-  });
 }

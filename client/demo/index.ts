@@ -1,13 +1,16 @@
 /**
  * `pgshift demo`: the whole story on a stack of its own. The answer says for each chapter whether every claim held; the command exits 0
- * only when all did. Chapters that are not built yet are named, not left out silently.
+ * only when all did.
  */
 import { Problem } from '../../plan/model/errors';
 import { createTerminal } from '../terminal';
 import type { Terminal } from '../terminal';
-import { askToGoOn, untilStopped } from './ask';
+import { askToGoOn } from './ask';
+import { canaryChapter } from './canaryStory';
 import type { DemoPart } from './claims';
 import { startStage } from './stage';
+import { Stopped, listenForStop } from './stop';
+import type { Stop } from './stop';
 import { schemaChapter } from './story';
 import { summary } from './summary';
 import { switchChapter } from './switchStory';
@@ -19,7 +22,7 @@ export interface DemoOptions {
   readonly rows?: number;
   /** Leave everything running until Ctrl-C. */
   readonly keep: boolean;
-  /** Chapters; all that are built when left out. */
+  /** Chapters; the first one when left out. */
   readonly only?: readonly string[];
   readonly yes: boolean;
   readonly json: boolean;
@@ -28,12 +31,14 @@ export interface DemoOptions {
 }
 
 const CHAPTERS = ['schema', 'bluegreen', 'canary'] as const;
-const BUILT: readonly string[] = ['schema', 'bluegreen'];
 /** The others are told when they are asked for. */
 const TOLD: readonly string[] = ['schema'];
+/** Those that need a second database. */
+const OF_PAIR: readonly string[] = ['bluegreen', 'canary'];
+const nameOf = ({ name }: DemoPart): string => name;
 
 /**
- * Runs the chapters and prints what was measured. Answers the exit code: 0 only when every claim held. Throws NotYet, InvalidUsage, and
+ * Runs the chapters and prints what was measured. Answers the exit code: 0 only when every claim held. Throws InvalidUsage, and
  * what a broken stack throws. With `json` the answer alone is printed, as `{parts: [{name, passed, measured, claims}]}`.
  */
 export async function runDemo(options: DemoOptions): Promise<number> {
@@ -42,29 +47,42 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   if (!options.yes && !(await askToGoOn(terminal))) return 0;
   // The stack's processes keep no event loop alive: without this, an end that waits for one of them would be the end of everything.
   const alive = setInterval(() => undefined, 60_000);
+  const stop = listenForStop(() => terminal.note('\nstopping'));
   try {
-    return await perform(terminal, chapters, options);
+    return await perform(terminal, chapters, options, stop);
+  } catch (error) {
+    if (!(error instanceof Stopped)) throw error;
+    terminal.note('\nstopped; nothing is left running');
+    return error.code;
   } finally {
+    stop.forget();
     clearInterval(alive);
   }
 }
 
-async function perform(terminal: Terminal, chapters: readonly string[], options: DemoOptions): Promise<number> {
+async function perform(
+  terminal: Terminal,
+  chapters: readonly string[],
+  options: DemoOptions,
+  stop: Stop,
+): Promise<number> {
   const { data, rows } = options;
-  const green = chapters.includes('bluegreen');
-  const stage = await startStage({ data, rows, green, note: (line) => terminal.note(line) });
+  const green = chapters.some((chapter) => OF_PAIR.includes(chapter));
+  const stage = await startStage({ data, rows, green, stop, note: (line) => terminal.note(line) });
   try {
     const parts: DemoPart[] = [];
-    if (chapters.includes('schema')) parts.push(await schemaChapter(stage, terminal));
+    if (chapters.includes('schema')) parts.push(await stop.or(schemaChapter(stage, terminal)));
     const { greenUrl } = stage;
-    const told = parts.map(({ name }) => name);
-    if (greenUrl !== null) parts.push(await switchChapter({ ...stage, greenUrl }, terminal, told));
+    if (greenUrl !== null && chapters.includes('bluegreen'))
+      parts.push(await stop.or(switchChapter({ ...stage, greenUrl }, terminal, parts.map(nameOf))));
+    if (greenUrl !== null && chapters.includes('canary'))
+      parts.push(await stop.or(canaryChapter({ ...stage, greenUrl }, terminal, parts.map(nameOf))));
     if (terminal.json) terminal.printJson({ parts });
     else terminal.print(parts.map((part) => summary(part, terminal)).join('\n'));
-    if (options.only === undefined) terminal.note('\nAnother chapter: --only bluegreen. Not built yet: canary.');
+    if (options.only === undefined) terminal.note('\nOther chapters: --only bluegreen, --only canary.');
     if (options.keep) {
       terminal.note(`\nEverything is left running (PGSHIFT_HOME=${stage.stack.home}). Ctrl-C ends it.`);
-      await untilStopped();
+      await stop.asked();
     }
     return parts.every((part) => part.passed) ? 0 : 1;
   } finally {
@@ -79,10 +97,6 @@ function chosen({ only, rows }: DemoOptions): readonly string[] {
   for (const name of asked) {
     if (!CHAPTERS.some((chapter) => chapter === name))
       throw new Problem('InvalidUsage', 'no such chapter', { value: name, hint: `chapters: ${CHAPTERS.join(', ')}` });
-    if (!BUILT.includes(name))
-      throw new Problem('NotYet', `the chapter ${name} is not built yet`, {
-        hint: `pgshift demo --only ${BUILT.join(',')}`,
-      });
   }
   return asked;
 }

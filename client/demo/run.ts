@@ -16,9 +16,9 @@ const run = promisify(execFile);
 const BY = 'demo@pgshift.example';
 
 export interface DemoStart {
-  readonly type: 'schemaMigration' | 'blueGreen';
+  readonly type: 'schemaMigration' | 'blueGreen' | 'canary';
   readonly name: string;
-  readonly kind: 'schema-migration' | 'blue-green';
+  readonly kind: 'schema-migration' | 'blue-green' | 'canary';
   readonly argument: Readonly<Record<string, unknown>>;
 }
 

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { Client } from 'pg';
+import type { Client } from 'pg';
 import { Problem } from '../../plan/model/errors';
 import { formatCount } from '../../plan/model/values';
 import { ident, relation } from '../../postgres/ident';
@@ -13,10 +13,12 @@ import { startDevStack } from '../../worker/dev';
 import type { DevStack } from '../../worker/dev';
 import { SAMPLE_CHANGE } from './change';
 import type { DemoChange } from './change';
+import { openDatabase } from './database';
 import { chooseTable, deriveChange, loadDump } from './dump';
 import { readTables } from './dumpTables';
 import { growTable, planGrowth } from './growth';
 import { SAMPLE_PAYMENTS, makeSample } from './sample';
+import type { Stop } from './stop';
 import { makeWorkload } from './workload';
 import type { Workload } from './workload';
 
@@ -39,6 +41,7 @@ export interface StageOptions {
   readonly rows?: number | undefined;
   /** Makes a second, empty database as well. */
   readonly green: boolean;
+  readonly stop: Stop;
   readonly note: (line: string) => void;
 }
 
@@ -73,13 +76,11 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   try {
     const url = stack.databases.app;
     if (url === undefined) throw new Problem('Bug', 'the demo has no database of its own');
-    const client = new Client({ connectionString: url, application_name: 'pgshift demo' });
-    await client.connect();
+    const client = await openDatabase(url);
     try {
-      const made =
-        options.data === undefined
-          ? await sample(client, options)
-          : await dump(client, url, stack, options.data, options);
+      const made = await options.stop.or(
+        options.data === undefined ? sample(client, options) : dump(client, url, stack, options.data, options),
+      );
       const greenUrl = options.green ? await makeGreen(client, url, greenFile) : null;
       return { stack, url, greenUrl, ...made };
     } finally {

@@ -5,7 +5,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
+import type { Client } from 'pg';
 import { validatePlan } from '../../plan/model/validate';
 import { formatCount } from '../../plan/model/values';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
@@ -14,6 +14,7 @@ import { temporalOptions } from '../../worker/temporal';
 import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import { changeSql } from './change';
+import { openDatabase } from './database';
 import { killInBackfill, resumed } from './kill';
 import type { Resumed } from './kill';
 import { judge } from './judge';
@@ -35,10 +36,9 @@ const HOLD_MS = 5_000;
 const CHAPTER_MS = 10 * 60_000;
 
 export async function schemaChapter(stage: Stage, terminal: Terminal): Promise<DemoPart> {
-  const client = new Client({ connectionString: stage.url, application_name: 'pgshift demo' });
   const settings = temporalOptions({ env: stage.stack.env, useDev: false });
   const temporal = await Temporal.connect({ ...settings, uiUrl: stage.stack.uiUrl, taskQueue: 'pgshift' });
-  await client.connect();
+  const client = await openDatabase(stage.url);
   const writer = await Writer.start(stage.url, stage.workload);
   const abort = AbortSignal.timeout(CHAPTER_MS);
   setMaxListeners(0, abort); // one for each look at the run

@@ -26,6 +26,11 @@ interface MeasuredSwitch extends Measured {
   readonly pausedBackMs: number | null;
 }
 
+interface MeasuredCanary extends Measured {
+  readonly percent: number;
+  readonly faults: Readonly<Record<string, { readonly foundMs: number | null; readonly homeMs: number | null }>>;
+}
+
 type Fact = readonly [string, string | null];
 
 const factsOfSchema = (m: MeasuredSchema): readonly Fact[] => [
@@ -47,6 +52,20 @@ const factsOfSwitch = (m: MeasuredSwitch): readonly Fact[] => [
   [' rows', formatCount(m.rows)],
   [' pause', `${pause(m.pausedMs)} there, ${pause(m.pausedBackMs)} back; first client blocked to first client served`],
 ];
+
+const factsOfCanary = (m: MeasuredCanary): readonly Fact[] => [
+  [' rows', formatCount(m.rows)],
+  [' first stage', `${m.percent} % of the people`],
+  ...Object.entries(m.faults).map(([name, { foundMs, homeMs }]): Fact => [
+    ` ${name}`,
+    `found after ${pause(foundMs)}; the last answer of the new side ${homeMs === 0 ? 'before' : `${pause(homeMs)} after`} the verdict`,
+  ]),
+];
+
+function factsOf(name: string, m: Measured): readonly Fact[] {
+  if (name === 'bluegreen') return factsOfSwitch(m as MeasuredSwitch);
+  return name === 'canary' ? factsOfCanary(m as MeasuredCanary) : factsOfSchema(m as MeasuredSchema);
+}
 
 export function summary(part: DemoPart, terminal: Pick<Terminal, 'colors'>): string {
   const { colors } = terminal;
@@ -73,8 +92,7 @@ export function summary(part: DemoPart, terminal: Pick<Terminal, 'colors'>): str
     ]),
     { heading: colors.dim },
   );
-  const own = part.name === 'bluegreen' ? factsOfSwitch(m as MeasuredSwitch) : factsOfSchema(m as MeasuredSchema);
-  const facts = pairs([...own, [' took', formatDuration(m.seconds * 1000)], [' look', m.webUi]]);
+  const facts = pairs([...factsOf(part.name, m), [' took', formatDuration(m.seconds * 1000)], [' look', m.webUi]]);
   const claims = part.claims.map(
     (c) => ` ${c.holds ? colors.green('holds') : colors.red('FAILS')}  ${c.says}\n        ${colors.dim(c.seen)}`,
   );

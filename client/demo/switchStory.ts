@@ -4,34 +4,26 @@
  */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
 import { roadOf } from '../../plan/model/road';
 import { validateBlueGreen } from '../../plan/model/validate';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
-import { ident, literal } from '../../postgres/ident';
-import { withSession } from '../../postgres/session';
-import { install } from '../../postgres/state/install';
-import { grantRouting } from '../../postgres/state/routes';
-import { withBoth } from '../../postgres/switch/pair';
-import { leavings } from '../../postgres/switch/replicate';
-import { target } from '../../postgres/types';
 import { temporalOptions } from '../../worker/temporal';
 import { openers } from '../gates';
 import { renderRoad } from '../render/road';
 import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import type { DemoPart } from './claims';
+import { onDatabase } from './database';
 import { DemoRun } from './run';
+import { behind, leftOver, openShop, SHOP } from './shop';
+import type { PairStage } from './shop';
 import type { Stage } from './stage';
 import { tableOf } from './stage';
 import { judgeSwitch } from './switchJudge';
 import type { SwitchSeen } from './switchJudge';
-import type { Workload } from './workload';
 import { Writer, WRITER_CONNECTIONS, WRITER_RATE } from './writer';
 
 const NAME = 'demo_move';
-/** The application's role and its route. */
-const SHOP = 'shop_app';
 const BASELINE_MS = 5_000;
 const ON_GREEN_MS = 5_000;
 /** The whole chapter must not hang: what takes longer is a failure, with the place where it stood. */
@@ -39,7 +31,7 @@ const CHAPTER_MS = 10 * 60_000;
 
 /** @param before the chapters that ran on this stage already: their writer's rows are still there. */
 export async function switchChapter(
-  stage: Stage & { readonly greenUrl: string },
+  stage: PairStage,
   terminal: Terminal,
   before: readonly string[],
 ): Promise<DemoPart> {
@@ -51,7 +43,7 @@ export async function switchChapter(
   try {
     const urls = await openShop(stage);
     const routed = { route: SHOP, green: urls.green };
-    const workload = before.length === 0 ? stage.workload : behind(stage.workload);
+    const workload = before.length === 0 ? stage.workload : behind(stage.workload, before.length);
     writer = await Writer.start(urls.blue, workload, WRITER_RATE, WRITER_CONNECTIONS, routed);
     const run = new DemoRun(`migration/app/${NAME}`, stage, terminal, temporal, abort);
     return await tell({ stage, terminal, run, writer });
@@ -61,54 +53,8 @@ export async function switchChapter(
   }
 }
 
-/** A look at a database by a session of its own: the fence ends whatever stays open. */
-async function onDatabase<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client({ connectionString: url, application_name: 'pgshift demo' });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
-
-/** Keys and copies that no earlier writer of this stage has used. */
-const behind = (workload: Workload): Workload => ({
-  ...workload,
-  firstKey: (BigInt(workload.firstKey) + BigInt(workload.firstKey) / 4n).toString(),
-  firstCopy: workload.firstCopy + 500,
-});
-
-/** What the application's role may do on blue, and schema pgshift, which its router follows. Answers the role's own URLs. */
-async function openShop({ url, greenUrl }: Scene['stage']): Promise<{ readonly blue: string; readonly green: string }> {
-  const { password } = new URL(url);
-  await onDatabase(url, async (client) => {
-    // The embedded server asks for passwords; it is on loopback only, and gone with the demo.
-    await client.query(`CREATE ROLE ${ident(SHOP)} LOGIN PASSWORD ${literal(decodeURIComponent(password))}`);
-    const { rows } = await client.query<{ name: string }>(
-      `SELECT n.nspname AS name FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgshift')`,
-    );
-    for (const schema of rows.map(({ name }) => ident(name)))
-      await client.query(
-        `GRANT USAGE ON SCHEMA ${schema} TO ${ident(SHOP)}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA ${schema} TO ${ident(SHOP)};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${schema} TO ${ident(SHOP)}`,
-      );
-  });
-  for (const one of [target('app', url), target('green', greenUrl)])
-    await withSession(one, { purpose: 'demo' }, async (session) => {
-      await install(session);
-      await grantRouting(session, [SHOP]);
-    });
-  const as = (of: string): string => {
-    const changed = new URL(of);
-    changed.username = SHOP;
-    return changed.toString();
-  };
-  return { blue: as(url), green: as(greenUrl) };
-}
-
 interface Scene {
-  readonly stage: Stage & { readonly greenUrl: string };
+  readonly stage: PairStage;
   readonly terminal: Terminal;
   readonly run: DemoRun;
   readonly writer: Writer;
@@ -165,7 +111,7 @@ async function tell(scene: Scene): Promise<DemoPart> {
     onBlue,
     refused,
     catalogue: { before, after: await onDatabase(stage.url, (client) => fingerprintCatalog(client)) },
-    left: await leftOver(stage),
+    left: await leftOver(stage, NAME),
     periods: await writer.stop(),
     link: run.link,
     seconds: (Date.now() - began) / 1000,
@@ -178,10 +124,4 @@ const strayWrite = ({ url, change }: Stage): Promise<string> =>
   onDatabase(url, (client) => client.query(`DELETE FROM ${tableOf(change)} WHERE false`)).then(
     () => 'none',
     (error: { code?: string }) => error.code ?? 'unknown',
-  );
-
-/** Publications, subscriptions, slots, walls and guard rows, on either side. */
-const leftOver = ({ url, greenUrl }: Scene['stage']): Promise<readonly string[]> =>
-  withBoth({ migration: NAME, blue: target('app', url), green: target('green', greenUrl) }, 'demo', async (both) =>
-    (await leavings(both)).map(({ side, what, name }) => `${what} ${name} on ${side}`),
   );

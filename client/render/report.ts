@@ -137,6 +137,36 @@ function proofs(report: ReportView): Section {
   };
 }
 
+/** Of a canary: a row for each metric of each stage. */
+function stages(report: ReportView): Section {
+  return {
+    title: 'Stages',
+    columns: [
+      left('stage'),
+      right('percent'),
+      left('verdict'),
+      left('metric'),
+      left('says'),
+      right('value'),
+      right('baseline'),
+      right('failed of'),
+    ],
+    rows: (report.stages ?? []).flatMap(({ name, percent, verdict, metrics, skipped }) => {
+      const said = `${verdict ?? 'under way'}${skipped ? ', skipped' : ''}`;
+      const head = [name, `${percent} %`, said];
+      if (metrics.length === 0) return [[...head, '-', '-', '-', '-', '-']];
+      return metrics.map((m, i) => [
+        ...(i === 0 ? head : ['', '', '']),
+        m.name,
+        m.verdict ?? 'not read',
+        m.value === null ? '-' : String(m.value),
+        m.baseline === null ? '-' : String(m.baseline),
+        `${m.failures} of ${m.readings}`,
+      ]);
+    }),
+  };
+}
+
 /** Of a blue-green: every switch, drills and undone ones too. */
 function switches(report: ReportView): Section {
   return {
@@ -174,6 +204,7 @@ export function sections(report: ReportView): Section[] {
     summary(report),
     dryRun(report),
     steps(report),
+    stages(report),
     switches(report),
     proofs(report),
     {

@@ -1,4 +1,5 @@
 /** A report as one page that needs nothing else: no scripts, no links, no fonts from elsewhere. */
+import type { Point } from '../../plan/model/health';
 import { headline, sections } from './report';
 import type { ReportView } from './report';
 
@@ -14,7 +15,32 @@ const escape = (text: string): string => text.replace(/[&<>"']/g, (char) => ENTI
 const STYLE = `body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #d8dee4;vertical-align:top}
 th{color:#57606a;font-weight:600}.right{text-align:right;font-variant-numeric:tabular-nums}h1{font-size:1.4rem}h2{font-size:1.1rem}
+figure{margin:.5rem 0 1rem}figcaption{color:#57606a}svg{width:100%;max-width:40rem;height:auto}polyline{fill:none;stroke:#0969da;stroke-width:2}.base{stroke:#8b949e;stroke-dasharray:6 4}
 @media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}th,td{border-color:#30363d}th{color:#8b949e}}`;
+
+const WIDTH = 560;
+const HEIGHT = 90;
+
+/** One metric over one stage as a line; the baseline, where there is one, as a broken line. */
+function chart(title: string, points: readonly Point[], baseline: number | null): string {
+  const values = [...points.map(([, value]) => value), ...(baseline === null ? [] : [baseline])];
+  const [low, high] = [Math.min(0, ...values), Math.max(...values)];
+  const [from, to] = [points[0]?.[0] ?? 0, points.at(-1)?.[0] ?? 0];
+  const x = (at: number): string => (((at - from) / Math.max(1, to - from)) * WIDTH).toFixed(1);
+  const y = (value: number): string => (HEIGHT - ((value - low) / (high - low || 1)) * HEIGHT).toFixed(1);
+  const line = points.map(([at, value]) => `${x(at)},${y(value)}`).join(' ');
+  const level =
+    baseline === null ? '' : `<line x1="0" x2="${WIDTH}" y1="${y(baseline)}" y2="${y(baseline)}" class="base"/>`;
+  return `<figure><figcaption>${escape(title)} (${low} to ${high})</figcaption><svg viewBox="-4 -4 ${WIDTH + 8} ${HEIGHT + 8}" role="img" aria-label="${escape(title)}">${level}<polyline points="${line}"/></svg></figure>`;
+}
+
+/** Of a canary: each metric of each stage that was read more than once. */
+function charts({ stages = [] }: ReportView): string {
+  const all = stages.flatMap(({ name, metrics }) =>
+    metrics.filter(({ points }) => points.length > 1).map((m) => chart(`${name}: ${m.name}`, m.points, m.baseline)),
+  );
+  return all.length === 0 ? '' : `<h2>Metrics by stage</h2>\n${all.join('\n')}`;
+}
 
 export function renderHtml(report: ReportView): string {
   const parts = sections(report).map(({ title, columns, rows }) => {
@@ -31,6 +57,7 @@ export function renderHtml(report: ReportView): string {
 <body>
 <h1>${head}</h1>
 ${parts.join('\n')}
+${charts(report)}
 </body>
 </html>`;
 }

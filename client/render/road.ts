@@ -1,4 +1,4 @@
-/** The road of a blue-green for people. */
+/** The road of a blue-green or a canary for people. */
 import type { Road } from '../../plan/model/road';
 import type { Colors } from '../terminal';
 import { table } from './table';

@@ -9,6 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Pool, PoolConfig } from 'pg';
+import { Counting } from '../../plan/model/counters';
 import { Problem } from '../../plan/model/errors';
 import type { RouteKey } from '../../plan/model/routing';
 import { flagIsOn } from '../../plan/model/routing';
@@ -90,6 +91,7 @@ export function createRouter(options: RouterOptions): Router {
   const initial = options.initial ?? sides[0];
   check(options, sides, initial);
 
+  const counting = new Counting();
   const follower: Follower = new Follower({
     route,
     urls: options.listen ?? urls,
@@ -97,7 +99,12 @@ export function createRouter(options: RouterOptions): Router {
     instance: `${hostname()}/${process.pid}/${randomUUID().slice(0, 8)}`,
     pollMs: options.pollMs ?? POLL_MS,
     answerMs: options.answerMs ?? ANSWER_MS,
-    hello: (now) => ({ epoch: now.epoch, drained: checkouts.isDrained(now), inUse: checkouts.counts.inUse }),
+    hello: (now) => ({
+      epoch: now.epoch,
+      drained: checkouts.isDrained(now),
+      inUse: checkouts.counts.inUse,
+      counters: counting.now,
+    }),
   });
   const checkouts: Checkouts = new Checkouts(
     { route, urls, pool: options.pool ?? {}, waitMs },
@@ -123,7 +130,7 @@ export function createRouter(options: RouterOptions): Router {
 
   const router: Router = {
     pool: () => pool,
-    for: (key) => keyedClient(key, checkouts, follower, (seen) => void follower.emit('shadow', seen)),
+    for: (key) => keyedClient(key, { checkouts, follower, counting }, (seen) => void follower.emit('shadow', seen)),
     async current() {
       await follower.ready();
       if (follower.resolved) await follower.ask();

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { PoolClient, QueryConfig, QueryResult, QueryResultRow } from 'pg';
+import type { Counting } from '../../plan/model/counters';
 import type { Route, RouteKey } from '../../plan/model/routing';
 import { homeOf, readSideOf, shadowSideOf } from '../../plan/model/routing';
 import type { Checkouts } from './checkouts';
@@ -39,10 +40,16 @@ function fingerprint(rows: readonly unknown[]): string {
   return hash.digest('hex');
 }
 
+/** What all keys of one router share. */
+export interface KeyedParts {
+  readonly checkouts: Checkouts;
+  readonly follower: Follower;
+  readonly counting: Counting;
+}
+
 export function keyedClient(
   key: RouteKey,
-  checkouts: Checkouts,
-  follower: Follower,
+  { checkouts, follower, counting }: KeyedParts,
   onShadow: (seen: Shadow) => void,
 ): KeyedClient {
   const run = async <R extends QueryResultRow>(
@@ -50,12 +57,20 @@ export function keyedClient(
     text: string | QueryConfig,
     values: readonly unknown[] | undefined,
   ): Promise<QueryResult<R>> => {
-    const client = await checkouts.take(key, choose);
+    let side = '';
+    const client = await checkouts.take(key, (route) => {
+      const home = choose(route);
+      side = home.side;
+      return home;
+    });
+    const from = performance.now();
     try {
       const result = await client.query<R>(text, values === undefined ? undefined : [...values]);
+      counting.query(side, performance.now() - from, false);
       client.release();
       return result;
     } catch (error) {
+      counting.query(side, performance.now() - from, true);
       client.release(error as Error);
       throw error;
     }
@@ -70,11 +85,16 @@ export function keyedClient(
     async read(text, values) {
       const shadow = shadowSideOf(follower.route, key);
       const from = performance.now();
-      const answer = run<never>(
-        (route) => ({ side: readSideOf(route, key, follower.ageMs), held: homeOf(route, key).held }),
-        text,
-        values,
-      );
+      let went = '';
+      const where = (route: Route) => {
+        went = readSideOf(route, key, follower.ageMs);
+        return { side: went, held: homeOf(route, key).held };
+      };
+      // A side that is only tried must not be a reason for an error: the read is asked again where the key lives. It counts as one all the same.
+      const answer = run<never>(where, text, values).catch((error: unknown) => {
+        if (went === '' || went === homeOf(follower.route, key).side) throw error;
+        return run<never>(home, text, values);
+      });
       if (shadow === null) return answer;
       const other = run<never>((route) => ({ side: shadow, held: route.paused }), text, values).then(
         ({ rows }) => ({ found: fingerprint(rows), ms: performance.now() - from }),
@@ -83,13 +103,11 @@ export function keyedClient(
       const result = await answer;
       const homeMs = performance.now() - from;
       // The user does not wait for the other side.
-      void other.then((seen) =>
-        onShadow({
-          equal: seen === null ? null : seen.found === fingerprint(result.rows),
-          homeMs,
-          shadowMs: seen?.ms ?? null,
-        }),
-      );
+      void other.then((seen) => {
+        const equal = seen === null ? null : seen.found === fingerprint(result.rows);
+        counting.shadow(equal);
+        onShadow({ equal, homeMs, shadowMs: seen?.ms ?? null });
+      });
       return result;
     },
   };

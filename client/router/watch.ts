@@ -6,6 +6,7 @@
 import { Socket } from 'node:net';
 import { Client } from 'pg';
 import type { Flag, Route } from '../../plan/model/routing';
+import type { Counters } from '../../plan/model/counters';
 import { CHANNEL, parseShare } from '../../plan/model/routing';
 
 /** What a router says of itself. */
@@ -13,6 +14,7 @@ export interface Hello {
   readonly epoch: number;
   readonly drained: boolean;
   readonly inUse: number;
+  readonly counters: Counters;
 }
 
 export interface WatchOptions {
@@ -40,10 +42,16 @@ const ROUTE = `SELECT side, epoch, paused, details->'share' AS share,
     (extract(epoch FROM fresh_until - clock_timestamp()) * 1000)::float8 AS fresh FROM pgshift.routes WHERE route = $1`;
 const FLAGS = `SELECT name, enabled, rollout_percentage::float8 AS percent, coalesce(salt, name) AS salt, allow, deny
     FROM pgshift.feature_flags`;
-const HELLO = `INSERT INTO pgshift.routers AS r (route, instance, epoch, drained, in_use, backend_pid)
-  VALUES ($1, $2, $3, $4, $5, pg_catalog.pg_backend_pid())
+/** A schema of before the counters has no such column: then the sign of life goes without them. */
+const hello = (more: readonly string[], values: readonly string[]): string =>
+  `INSERT INTO pgshift.routers AS r (${['route', 'instance', 'epoch', 'drained', 'in_use', 'backend_pid', ...more].join(', ')})
+  VALUES (${['$1', '$2', '$3', '$4', '$5', 'pg_catalog.pg_backend_pid()', ...values].join(', ')})
   ON CONFLICT (route, instance) DO UPDATE SET epoch = excluded.epoch, drained = excluded.drained, in_use = excluded.in_use,
-    backend_pid = excluded.backend_pid, seen_at = pg_catalog.clock_timestamp()`;
+    ${more.map((column) => `${column} = excluded.${column}, `).join('')}backend_pid = excluded.backend_pid,
+    seen_at = pg_catalog.clock_timestamp()`;
+const HELLO = hello(['counters'], ['$6::jsonb']);
+const HELLO_WITHOUT = hello([], []);
+const NO_COLUMN = '42703';
 interface RouteColumns {
   readonly side: string;
   readonly epoch: string;
@@ -95,6 +103,7 @@ export class Watch {
   #again = false;
   #saidAt = -Infinity;
   #said = '';
+  #counts = true;
 
   constructor(private readonly options: WatchOptions) {}
 
@@ -215,15 +224,21 @@ export class Watch {
   async say(): Promise<void> {
     const line = this.#line;
     if (!line || this.#closed) return;
-    const { epoch, drained, inUse } = this.options.hello();
+    const { epoch, drained, inUse, counters } = this.options.hello();
     const saying = `${epoch} ${drained}`;
     if (saying === this.#said && performance.now() - this.#saidAt < HELLO_MS) return;
     this.#said = saying;
     this.#saidAt = performance.now();
     try {
-      await line.rows(HELLO, [this.options.route, this.options.instance, epoch, drained, inUse]);
+      const said = [this.options.route, this.options.instance, epoch, drained, inUse];
+      if (this.#counts) await line.rows(HELLO, [...said, JSON.stringify(counters)]);
+      else await line.rows(HELLO_WITHOUT, said);
     } catch (error) {
       this.#said = '';
+      if (this.#counts && codeOf(error) === NO_COLUMN) {
+        this.#counts = false;
+        return this.say();
+      }
       if (!NOT_THERE.has(codeOf(error))) this.options.onTrouble(error);
     }
   }

@@ -68,6 +68,8 @@ export const blueGreenSchema = z.strictObject({
 export type BlueGreenPlan = z.output<typeof blueGreenSchema>;
 /** As typed by a person. */
 export type BlueGreenInput = z.input<typeof blueGreenSchema>;
+/** What a blue-green and a canary have in common. */
+export type PairPlan = Omit<BlueGreenPlan, 'kind'>;
 
 /** Asked unless the plan says otherwise for that very gate: naming one gate does not open the other. */
 export const DEFAULT_GATES = { switch_traffic: 'manual', decommission: 'manual' } as const;
@@ -91,7 +93,7 @@ export interface PairControl extends Pick<
   readonly monitor: string;
 }
 
-export const pairControlOf = (plan: BlueGreenPlan): PairControl => ({
+export const pairControlOf = (plan: PairPlan): PairControl => ({
   blue: plan.blue,
   green: plan.green,
   traffic: plan.traffic,
@@ -106,7 +108,7 @@ export const pairControlOf = (plan: BlueGreenPlan): PairControl => ({
 });
 
 /** The part that a run of any kind goes by; blue is the database that holds its record. */
-export function blueGreenControlOf(plan: BlueGreenPlan): Control {
+export function blueGreenControlOf(plan: PairPlan): Control {
   const { name, dependsOn, mode, onFailure, backup, window, throttle, lockTimeout, lockBudget, hold, hooks } = plan;
   const monitored = plan.monitor.health.map((c) => ({ ...c, phases: c.phases ?? ['monitor' as const] }));
   return {
@@ -120,7 +122,7 @@ export function blueGreenControlOf(plan: BlueGreenPlan): Control {
 }
 
 /** What the copy engine is told: every table, from blue to an empty green; rows are proven later, while both live. */
-export const syncControlOf = ({ name, blue, green, tables, sync }: BlueGreenPlan): CopyControl =>
+export const syncControlOf = ({ name, blue, green, tables, sync }: PairPlan): CopyControl =>
   copyControlOf(
     dataMigrationSchema.parse({
       kind: 'data-migration',

@@ -2,6 +2,7 @@
  * Judges readings of conditions: passed, failed, inconclusive or error, and when that is enough to act. Pure: reading is done elsewhere.
  * Unknown is never a pass; an error is not a failure, but too many in a row are.
  */
+import type { Name } from './expression';
 import { evaluate, parseExpression } from './expression';
 import type { Condition } from './plan';
 import type { RunPhase } from './steps';
@@ -24,7 +25,11 @@ export interface ConditionState {
   readonly last: Judgement | null;
   readonly value: number | null;
   readonly at: string | null;
+  /** For a chart: epoch seconds and value, thinned out as they grow. Kept where there is a list to begin with. */
+  readonly points?: readonly Point[];
 }
+
+export type Point = readonly [seconds: number, value: number];
 
 export interface Reading {
   readonly value: number | null;
@@ -32,6 +37,9 @@ export interface Reading {
   readonly error: string | null;
   /** Older than two intervals is inconclusive. */
   readonly ageMs: number;
+  /** Of a condition that compares the sides of a pair; `value` is then green's. */
+  readonly blue?: number | null;
+  readonly green?: number | null;
 }
 
 /** What happened to a condition that people should see. */
@@ -59,7 +67,7 @@ function verdict(condition: Watched, reading: Reading, baseline: number | null):
   if (reading.error !== null) return 'error';
   const { value } = reading;
   if (value === null || !Number.isFinite(value) || reading.ageMs > 2 * intervalMs(condition)) return 'inconclusive';
-  const readings = { value, baseline };
+  const readings = { value, baseline, blue: reading.blue ?? null, green: reading.green ?? null };
   const fails = condition.failWhen === undefined ? false : evaluate(parseExpression(condition.failWhen), readings);
   if (fails === true) return 'failed';
   if (fails === null) return 'inconclusive';
@@ -86,7 +94,17 @@ export function judge(
     last,
     value: reading.value,
     at,
+    ...(before.points === undefined ? {} : { points: withPoint(before.points, at, reading.value) }),
   };
+}
+
+const POINTS_MAX = 40;
+
+/** Never more than so many: then every second one goes, so that the whole time stays in sight. */
+function withPoint(points: readonly Point[], at: string, value: number | null): readonly Point[] {
+  if (value === null || !Number.isFinite(value)) return points;
+  const kept = points.length < POINTS_MAX ? points : points.filter((_, i) => i % 2 === 1);
+  return [...kept, [Math.round(Date.parse(at) / 1_000), Number(value.toPrecision(6))]];
 }
 
 /** Has it failed for good? */
@@ -132,10 +150,15 @@ export const PERFORMANCE: Watched = {
   dryRun: false,
 };
 
-export const needsBaseline = (condition: Watched): boolean =>
+const names = (condition: Pick<Watched, 'failWhen' | 'successWhen'>, ...wanted: readonly Name[]): boolean =>
   [condition.failWhen, condition.successWhen].some(
-    (text) => text !== undefined && parseExpression(text).names.includes('baseline'),
+    (text) => text !== undefined && parseExpression(text).names.some((name) => wanted.includes(name)),
   );
+
+export const needsBaseline = (condition: Watched): boolean => names(condition, 'baseline');
+/** It is read once for each side of a pair. */
+export const comparesSides = (condition: Pick<Watched, 'failWhen' | 'successWhen'>): boolean =>
+  names(condition, 'blue', 'green');
 
 /** Of five readings; those that failed are left out, and fewer than three are no baseline. */
 export function median(values: readonly (number | null)[]): number | null {

@@ -25,7 +25,7 @@ export const connectionName = z
 
 export const migrationName = z.string().regex(MIGRATION_NAME, { error: 'a name is [a-z0-9][a-z0-9_.-]{0,99}' });
 
-const phase = z.enum([...PHASES, ...DATA_PHASES, ...BLUE_GREEN_STEPS]);
+const phase = z.enum([...PHASES, ...DATA_PHASES, ...BLUE_GREEN_STEPS, 'stages', 'full']);
 
 export const conditionSchema = z.strictObject({
   name: z.string().min(1),
@@ -182,7 +182,14 @@ export const rollbackSchema = z.strictObject({
 });
 export type RollbackPlan = z.output<typeof rollbackSchema>;
 
-export const BUILT_KINDS = ['schema-migration', 'data-migration', 'blue-green', 'rollback', 'validation'] as const;
+export const BUILT_KINDS = [
+  'schema-migration',
+  'data-migration',
+  'blue-green',
+  'canary',
+  'rollback',
+  'validation',
+] as const;
 export const KINDS = [
   'schema-migration',
   'data-migration',
@@ -199,6 +206,7 @@ export type Kind = (typeof KINDS)[number];
 export const NOT_YET_KEYS: Readonly<Record<string, readonly string[]>> = {
   'schema-migration': ['versions'],
   'blue-green': ['map', 'transforms'],
+  canary: ['map', 'transforms'],
   rollback: [],
   validation: [
     'dependsOn',

@@ -5,9 +5,8 @@
 import { lastSwitch } from './pairState';
 import type { RunState } from './state';
 import type { WaitingFor } from './status';
-import { phasesOf } from './steps';
 import { formatBytes, formatCount, formatDuration } from './values';
-import { progressOf, shownPhase, wayBackOf } from './view';
+import { progressOf, roadShown, shownPhase, wayBackOf } from './view';
 
 const DETAILS_MAX = 15_000;
 const SUMMARY_MAX = 190;
@@ -30,12 +29,10 @@ const plain = (text: string): string => text.replace(/[\r\n]+/g, ' ').replace(/[
 
 function phaseBar(s: RunState): string {
   const now = shownPhase(s);
-  const phases = phasesOf(s.kind);
-  const reached = phases.indexOf(s.phase);
-  return phases
-    .map((phase, i) => {
-      if (phase === now && s.endedAt === null) return `**[${phase}]**`;
-      return i < reached || s.status === 'completed' ? `~~${phase}~~` : phase;
+  return roadShown(s)
+    .map(({ name, behind }) => {
+      if (name === now && s.endedAt === null) return `**[${name}]**`;
+      return behind ? `~~${name}~~` : name;
     })
     .join(' > ');
 }
@@ -97,6 +94,23 @@ function pairLines({ pair }: RunState): string[] {
   ];
 }
 
+/** Of a canary: who is over, and what each stage said. */
+function stageLines({ canary }: RunState): string[] {
+  if (!canary || canary.stages.length === 0) return [];
+  const over = canary.share === null ? 'nobody is over before the writes' : `${canary.share.percent} % are over`;
+  return [
+    `**${over}** (${canary.control.moves})`,
+    '',
+    '| stage | percent | verdict | metrics |',
+    '|---|---:|---|---|',
+    ...canary.stages.map(({ name, percent, verdict, metrics }) => {
+      const said = metrics.map((m) => `${m.name} ${m.verdict ?? '-'}${m.value === null ? '' : ` (${m.value})`}`);
+      return `| ${plain(name)} | ${percent} | ${verdict ?? 'under way'} | ${plain(said.join(', '))} |`;
+    }),
+    '',
+  ];
+}
+
 /** Current details of a run. @param untilMs end of the hold, epoch ms. */
 export function renderDetails(s: RunState, untilMs: number | null = null): string {
   const back = wayBackOf(s, untilMs);
@@ -110,6 +124,7 @@ export function renderDetails(s: RunState, untilMs: number | null = null): strin
       ? [`**Last error** ${s.lastError.code}: ${plain(s.lastError.message)} (${plain(s.lastError.hint)})`, '']
       : []),
     ...pairLines(s),
+    ...stageLines(s),
     ...progressTable(s),
     '',
     ...(s.facts

@@ -1,17 +1,20 @@
-/** The road of a blue-green as `pgshift plan` shows it: what each step does, what clients notice, and the way back from there. Pure. */
-import type { BlueGreenPlan } from './blueGreen';
-import type { BlueGreenStep } from './steps';
+/** The road of a blue-green or a canary as `pgshift plan` shows it: what each step does, what clients notice, and the way back from there. Pure. */
+import type { BlueGreenPlan, PairPlan } from './blueGreen';
+import type { CanaryPlan } from './canary';
+import { BY_DEFAULT } from './canary';
+import type { AnyPairPlan } from './validateCanary';
 
 export interface RoadStep {
-  readonly id: BlueGreenStep;
+  /** A step, or the name of a stage. */
+  readonly id: string;
   readonly title: string;
   /** What clients notice. */
-  readonly clients: 'nothing' | 'they wait' | 'they work on green';
+  readonly clients: 'nothing' | 'some read green' | 'they wait' | 'they work on green';
   readonly wayBack: string;
 }
 
 export interface Road {
-  readonly kind: 'blue-green';
+  readonly kind: AnyPairPlan['kind'];
   readonly name: string;
   readonly database: string;
   readonly green: string;
@@ -25,14 +28,57 @@ const DROP = 'drop what was made';
 const UNDO = 'blue takes the writes again';
 const BACK = 'switch back, lossless';
 
-const trafficOf = ({ traffic }: BlueGreenPlan): string =>
+const HOME = 'everybody reads blue again, at once';
+
+const analysisText = ({ analysis }: CanaryPlan['stages'][number]): string => {
+  const names = analysis.map((one) => (typeof one === 'string' ? one : one.name));
+  return `judged by ${names.length === 0 ? 'the defaults' : names.join(', ')}`;
+};
+
+const gateText = ({ gate }: CanaryPlan['stages'][number]): string =>
+  gate === undefined || gate === 'none' ? '' : '; then its gate';
+
+/** What goes over in one stage, and how it is judged. */
+function stageStep({ routing }: CanaryPlan, stage: CanaryPlan['stages'][number]): RoadStep {
+  const named = stage.keys.length === 0 ? '' : ` and ${stage.keys.length} by name`;
+  const shadow = routing.moves === 'shadow-reads';
+  return {
+    id: stage.name,
+    title: `${shadow ? 'compare' : 'send'} reads of ${stage.percent} %${named} for ${stage.duration}; ${analysisText(stage)}${gateText(stage)}`,
+    clients: shadow ? 'nothing' : 'some read green',
+    wayBack: `${HOME}; ${DROP}`,
+  };
+}
+
+function stageSteps(plan: AnyPairPlan, which: 'before' | 'after'): RoadStep[] {
+  if (plan.kind !== 'canary') return [];
+  if (which === 'before') return plan.stages.slice(0, -1).map((stage) => stageStep(plan, stage));
+  const last = plan.stages.at(-1);
+  if (last === undefined) return [];
+  const title = `everybody, writes too, for ${last.duration}; ${analysisText(last)}${gateText(last)}`;
+  return [{ id: last.name, title, clients: 'they work on green', wayBack: BACK }];
+}
+
+function canaryNotes(plan: CanaryPlan): string[] {
+  const blind = plan.stages.filter(({ analysis }) => analysis.length === 0).map(({ name }) => name);
+  return [
+    plan.routing.moves === 'shadow-reads'
+      ? 'reads of a stage are answered by blue and asked of green as well; nobody sees what green says'
+      : `reads of a stage are answered by green while it is less than ${plan.maxReadLag} behind; nobody else reads there`,
+    'the writes go over in one switch, at the last stage; a metric that fails takes everybody back from any stage',
+    `every stage is judged by what routers count, too: ${BY_DEFAULT.map(({ name, failWhen, onFail }) => `${name} (${failWhen ?? ''}: ${onFail})`).join(', ')}`,
+    ...(blind.length === 0 ? [] : [`stages without an analysis of their own: ${blind.join(', ')}`]),
+  ];
+}
+
+const trafficOf = ({ traffic }: PairPlan): string =>
   traffic
     .map((one) =>
       one.type === 'router' ? `router ${one.route}` : one.type === 'pgbouncer' ? `pgbouncer ${one.database}` : one.type,
     )
     .join(', ');
 
-export function roadOf(plan: BlueGreenPlan): Road {
+export function roadOf(plan: AnyPairPlan): Road {
   const s = plan.switch;
   const backed = plan.backup !== undefined && plan.backup !== 'none';
   const steps: (RoadStep | null)[] = [
@@ -60,6 +106,7 @@ export function roadOf(plan: BlueGreenPlan): Road {
     },
     { id: 'validate_green', title: 'compare every row while both live', clients: 'nothing', wayBack: DROP },
     { id: 'performance_check', title: 'plans, caches and statistics of green', clients: 'nothing', wayBack: DROP },
+    ...stageSteps(plan, 'before'),
     {
       id: 'gate',
       title: `wait for gate switch_traffic${plan.window ? ' and the window' : ''}; guardrails again`,
@@ -88,12 +135,13 @@ export function roadOf(plan: BlueGreenPlan): Road {
     },
     { id: 'probe', title: 'a write on green, and a look at where clients lead', clients: 'they wait', wayBack: BACK },
     { id: 'resume', title: 'let clients go on', clients: 'they work on green', wayBack: BACK },
+    ...stageSteps(plan, 'after'),
     { id: 'monitor', title: `watch for ${plan.monitor.duration}`, clients: 'they work on green', wayBack: BACK },
     { id: 'hold', title: `keep blue in step for ${plan.hold}`, clients: 'they work on green', wayBack: BACK },
     { id: 'decommission', title: `${plan.decommission} blue`, clients: 'they work on green', wayBack: 'none' },
   ];
   return {
-    kind: 'blue-green',
+    kind: plan.kind,
     name: plan.name,
     database: plan.blue,
     green: plan.green,
@@ -101,6 +149,7 @@ export function roadOf(plan: BlueGreenPlan): Road {
     runnable: true,
     steps: steps.filter((step) => step !== null),
     notes: [
+      ...(plan.kind === 'canary' ? canaryNotes(plan) : []),
       ...(plan.drill ? ['drill: there and back once before the switch that stays'] : []),
       'the other server connects by PGSHIFT_DATABASE_<NAME>_FROM_PEER; its password lies in pg_subscription of the other side (superusers can read it)',
       ...plan.allow.map(({ rule, reason }) => `guardrail ${rule} is answered for: ${reason}`),

@@ -7,6 +7,7 @@ import type { Inbox } from './inbox';
 import { emptyInbox } from './inbox';
 import type { SchemaMigrationPlan } from './plan';
 import type { CopyControl } from './dataMigration';
+import type { CanaryState } from './canary';
 import type { PairState } from './pairState';
 import type {
   CatalogDiff,
@@ -19,6 +20,7 @@ import type {
   WaitingFor,
 } from './status';
 import type { Dependent, Finding, Phase, Risk, RunPhase, Step, Work } from './steps';
+import { isPair } from './steps';
 import type { ShownTablesPlan } from './tablesPlan';
 
 /** The plan without what only the planner reads: small, and without SQL. */
@@ -26,7 +28,7 @@ export interface Control extends Omit<
   SchemaMigrationPlan,
   'kind' | 'sql' | 'sqlFile' | 'transforms' | 'allow' | 'archive' | 'versions' | 'labels' | 'description'
 > {
-  readonly kind: 'schema-migration' | 'data-migration' | 'blue-green';
+  readonly kind: 'schema-migration' | 'data-migration' | 'blue-green' | 'canary';
 }
 
 export function controlOf(plan: SchemaMigrationPlan): Control {
@@ -147,7 +149,7 @@ export interface RunState {
   readonly id: string;
   readonly name: string;
   readonly database: string;
-  readonly kind: 'schema-migration' | 'rollback' | 'data-migration' | 'blue-green';
+  readonly kind: 'schema-migration' | 'rollback' | 'data-migration' | 'blue-green' | 'canary';
   control: Control | null;
   environment: string;
   settings: Settings;
@@ -190,8 +192,9 @@ export interface RunState {
   copy?: CopyState;
   /** Of a dry run of a data migration. */
   planned?: ShownTablesPlan;
-  /** Of a blue-green alone. */
+  /** Of a blue-green, and of a canary. */
   pair?: PairState;
+  canary?: CanaryState;
   /** Of a run without planned steps. */
   checksum?: string;
 }
@@ -207,7 +210,7 @@ export function newState(of: Pick<RunState, 'id' | 'name' | 'database' | 'kind'>
     settings: DEFAULT_SETTINGS,
     facts: null,
     status: 'pending',
-    phase: of.kind === 'blue-green' ? 'guardrails' : 'preflight',
+    phase: isPair(of.kind) ? 'guardrails' : 'preflight',
     step: null,
     attempt: 0,
     done: 0,

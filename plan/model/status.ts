@@ -1,5 +1,6 @@
 /** What comes back: status, progress, report, as the contract has them. Pure types and the enums they use. */
-import type { LockMode, RunPhase, Step, Finding, Dependent } from './steps';
+import type { StageReport } from './canary';
+import type { LockMode, Step, Finding, Dependent } from './steps';
 import type { Kind } from './plan';
 import type { SwitchMeasured } from './pairState';
 import type { Side } from './traffic';
@@ -51,7 +52,8 @@ export interface Status {
   readonly kind: Kind;
   readonly mode: string;
   readonly status: RunStatus;
-  readonly phase: RunPhase;
+  /** As people see it: of a canary's stage its name. */
+  readonly phase: string;
   readonly step: string | null;
   readonly attempt: number;
   readonly startedAt: string;
@@ -66,7 +68,7 @@ export interface Status {
     readonly until: string | null;
     readonly how: string;
   };
-  /** Of a blue-green: the side that takes writes; none = both are fenced; null = not known. */
+  /** Of a blue-green or a canary: the side that takes writes; none = both are fenced; null = not known. */
   readonly writableSide?: Side | 'none' | null;
   /** The last 5 refused signals. */
   readonly messages: readonly {
@@ -112,7 +114,7 @@ export interface TableProgress extends RowProgress {
 }
 
 export interface Progress {
-  readonly phase: RunPhase;
+  readonly phase: string;
   readonly percent: number;
   readonly etaSeconds: number | null;
   readonly tables: readonly TableProgress[];
@@ -172,6 +174,8 @@ export interface Report extends Status {
   /** Of a blue-green: the last switch, and all of them (drills, undone ones, the way back). */
   readonly switch?: SwitchMeasured | null;
   readonly switches?: readonly SwitchMeasured[];
+  /** Of a canary: the stages that were begun. */
+  readonly stages?: readonly StageReport[];
   /** Of a dry run: the plan itself. */
   readonly plan?: {
     readonly steps: readonly Step[];

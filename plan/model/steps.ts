@@ -37,8 +37,15 @@ export const BLUE_GREEN_STEPS = [
   ...(['resume', 'monitor', 'hold', 'decommission'] as const),
 ] as const;
 export type BlueGreenStep = (typeof BLUE_GREEN_STEPS)[number];
-/** And those of its way back. */
-export type BlueGreenPhase = BlueGreenStep | 'switch_back' | 'decommission_green';
+
+/** Of a canary: a blue-green with stages before its switch, and the last one after it. People see the stages' names. */
+export const CANARY_STEPS = BLUE_GREEN_STEPS.flatMap((step): readonly (BlueGreenStep | 'stages' | 'full')[] =>
+  step === 'gate' ? ['stages', step] : step === 'resume' ? [step, 'full'] : [step],
+);
+/** Of either. */
+export type PairStep = (typeof CANARY_STEPS)[number];
+/** And those of the way back. */
+export type BlueGreenPhase = PairStep | 'switch_back' | 'decommission_green';
 
 /** Of a run of any kind. */
 export type RunPhase = Phase | DataPhase | BlueGreenPhase;
@@ -46,8 +53,11 @@ export type RunPhase = Phase | DataPhase | BlueGreenPhase;
 /** The phases that a run of this kind goes through, in their order. */
 export function phasesOf(kind: string): readonly RunPhase[] {
   if (kind === 'data-migration') return DATA_PHASES;
-  return kind === 'blue-green' ? BLUE_GREEN_STEPS : PHASES;
+  return isPair(kind) ? pairSteps(kind) : PHASES;
 }
+
+export const isPair = (kind: string): kind is 'blue-green' | 'canary' => kind === 'blue-green' || kind === 'canary';
+export const pairSteps = (kind: string): readonly PairStep[] => (kind === 'canary' ? CANARY_STEPS : BLUE_GREEN_STEPS);
 
 /** Weakest first, as in Postgres' manual. */
 export const LOCK_MODES = [

@@ -5,12 +5,14 @@
  */
 import type { z } from 'zod';
 import { parseExpression } from './expression';
+import { ROUTER_METRICS } from './counters';
+import { comparesSides } from './health';
 import { Problem } from './errors';
 import type { DataMigrationPlan } from './dataMigration';
 import { BULK, NOT_YET_VALUES, dataMigrationSchema } from './dataMigration';
 import { checkModes, withFinishGate } from './dataModes';
 import type { Condition, Gate, RollbackPlan, SchemaMigrationPlan } from './plan';
-import type { BlueGreenPlan } from './blueGreen';
+import type { BlueGreenPlan, PairPlan } from './blueGreen';
 import { blueGreenSchema, DEFAULT_GATES, INSIDE_THE_PAUSE, NEVER_ALLOWED } from './blueGreen';
 import { BUILT_KINDS, KINDS, NOT_YET_KEYS, rollbackSchema, schemaMigrationSchema } from './plan';
 import type { ValidationPlan } from './validation';
@@ -19,7 +21,7 @@ import { listOf } from './tableMapping';
 import { parseColumnName, parseTableName } from './tableNames';
 import { refuseTogether } from './together';
 import { CONNECTION_NAME, MIGRATION_NAME } from './values';
-import { BLUE_GREEN_STEPS, DATA_PHASES, PHASES } from './steps';
+import { DATA_PHASES, pairSteps, PHASES } from './steps';
 import { checkWindow } from './window';
 
 /** What a large plan is started with: the plan itself lies in `pgshift.plans` of the database. */
@@ -31,7 +33,7 @@ export interface PlanReference {
 }
 
 const STEP_ID = new RegExp(`^(${PHASES.join('|')})\\.[1-9]\\d*$`);
-const isObject = (json: unknown): json is Record<string, unknown> =>
+export const isObject = (json: unknown): json is Record<string, unknown> =>
   typeof json === 'object' && json !== null && !Array.isArray(json);
 
 /** `gates.contract.expires`, `allow[0].rule`; text that could be a secret is not shown. */
@@ -101,10 +103,18 @@ function parse<T extends z.ZodType>(schema: T, json: Record<string, unknown>, ki
   throw refuse(result.error.issues[0] as Issue);
 }
 
-function checkCondition(condition: Condition, path: string): void {
+/** Where a condition compares the sides, each source must say how it is asked for one of them: `$side` is the side's connection. */
+const SIDE = '$side';
+
+/** @param sides is this the condition of a pair, which knows `blue` and `green`? */
+export function checkCondition(condition: Condition, path: string, sides = false): void {
   const bad = (what: string, at = path) => new Problem('InvalidPlan', `${at}: ${what}`, { where: { path: at } });
-  if (condition.source === 'router')
-    throw new Problem('NotYet', `${path}.source: router is not built yet`, { where: { path: `${path}.source` } });
+  if (condition.source === 'router' && !sides)
+    throw new Problem('NotYet', `${path}.source: router is built for blue-green and canary`, {
+      where: { path: `${path}.source` },
+    });
+  if (condition.source === 'router' && !(ROUTER_METRICS as readonly unknown[]).includes(condition.query))
+    throw bad(`one of ${ROUTER_METRICS.join(', ')}`, `${path}.query`);
   if (condition.source === 'http' ? !condition.url || !condition.jsonPath : !condition.query)
     throw bad(condition.source === 'http' ? 'http needs url and jsonPath' : `${condition.source} needs a query`);
   if (condition.failWhen === undefined && condition.successWhen === undefined)
@@ -114,24 +124,30 @@ function checkCondition(condition: Condition, path: string): void {
     if (text === undefined) continue;
     const used = parseExpression(text, `${path}.${key}`).names;
     const foreign = used.find((name) => name === 'blue' || name === 'green');
-    if (foreign) throw bad(`${foreign} is known to blue-green only`, `${path}.${key}`);
+    if (foreign && !sides) throw bad(`${foreign} is known to blue-green and canary only`, `${path}.${key}`);
   }
+  if (!sides || condition.source === 'router' || !comparesSides(condition)) return;
+  if (condition.database !== undefined) throw bad('both sides are read: leave it out', `${path}.database`);
+  const asked = condition.source === 'http' ? condition.url : condition.query;
+  if (condition.source !== 'sql' && !asked?.includes(SIDE))
+    throw bad(`is asked for each side: write ${SIDE} where the connection's name goes`);
 }
 
-function checkGate(gate: Gate, path: string): void {
+export function checkGate(gate: Gate, path: string, sides = false): void {
   const list = Array.isArray(gate) ? gate : [gate];
   const manual = list.filter((g) => g === 'manual' || (typeof g === 'object' && g.type === 'manual'));
   if (manual.length > 1)
     throw new Problem('InvalidPlan', `${path}: one manual gate is enough; use quorum`, { where: { path } });
   list.forEach((g, i) => {
-    if (typeof g === 'object' && g.type === 'metric') checkCondition(g, Array.isArray(gate) ? `${path}[${i}]` : path);
+    if (typeof g === 'object' && g.type === 'metric')
+      checkCondition(g, Array.isArray(gate) ? `${path}[${i}]` : path, sides);
   });
 }
 
 type Checked = Pick<SchemaMigrationPlan, 'name' | 'gates' | 'health' | 'window' | 'dependsOn' | 'throttle'>;
 
 /** What holds for every kind that runs through phases. */
-function checkPlan<P extends Checked>(plan: P, phases: readonly string[], stepId: RegExp | null): P {
+function checkPlan<P extends Checked>(plan: P, phases: readonly string[], stepId: RegExp | null, sides = false): P {
   for (const [name, gate] of Object.entries(plan.gates)) {
     const path = `gates.${shownKey(name)}`;
     if (!phases.includes(name) && stepId?.test(name) !== true)
@@ -139,11 +155,11 @@ function checkPlan<P extends Checked>(plan: P, phases: readonly string[], stepId
         where: { path },
         hint: `phases: ${phases.join(', ')}${stepId === null ? '' : '; a step is written as contract.1'}`,
       });
-    checkGate(gate, path);
+    checkGate(gate, path, sides);
   }
   const names = new Set<string>();
   plan.health.forEach((condition, i) => {
-    checkCondition(condition, `health[${i}]`);
+    checkCondition(condition, `health[${i}]`, sides);
     if (names.has(condition.name))
       throw new Problem('InvalidPlan', `health[${i}].name: used twice`, { where: { path: `health[${i}].name` } });
     names.add(condition.name);
@@ -250,19 +266,24 @@ function refuseNotYet(json: Record<string, unknown>): void {
   }
 }
 
-/** kind `blue-green`, also the argument of its workflow. @throws Problem InvalidPlan, NotYet, SameDatabase, DependencyCycle. */
-export function validateBlueGreen(json: unknown): BlueGreenPlan {
+/** What holds for both kinds of a pair. `more` = what a gate may be named after besides the steps. */
+export function checkPair<P extends PairPlan>(
+  json: unknown,
+  kind: 'blue-green' | 'canary',
+  schema: z.ZodType<P>,
+  more: readonly string[] = [],
+): P {
   if (!isObject(json)) throw new Problem('InvalidPlan', 'plan: not an object', { where: { path: '' } });
-  checkKind(json, 'blue-green');
+  checkKind(json, kind);
   refuseNotYet(json);
-  const phases = [...BLUE_GREEN_STEPS.filter((step) => !INSIDE_THE_PAUSE.includes(step)), 'switch_back'];
-  const given = checkPlan(parse(blueGreenSchema, json, 'blue-green'), phases, null);
+  const phases = [...pairSteps(kind).filter((step) => !INSIDE_THE_PAUSE.includes(step)), 'switch_back', ...more];
+  const given = checkPlan(parse(schema, json, kind), phases, null, true);
   const bad = (path: string, what: string) => new Problem('InvalidPlan', `${path}: ${what}`, { where: { path } });
   if (given.gates.pause !== undefined)
     throw bad('gates.pause', 'the gate before the pause is called switch_traffic: nobody waits for a person then');
-  const late = Object.keys(given.hooks).find((at) => !OUTSIDE_HOOKS.test(at));
+  const late = Object.keys(given.hooks).find((at) => INSIDE_HOOKS.test(at));
   if (late !== undefined) throw bad(`hooks.${late}`, 'clients wait there: use before:pause or after:resume');
-  given.monitor.health.forEach((condition, i) => checkCondition(condition, `monitor.health[${i}]`));
+  given.monitor.health.forEach((condition, i) => checkCondition(condition, `monitor.health[${i}]`, true));
   const twice = given.monitor.health.findIndex(({ name }) => given.health.some((one) => one.name === name));
   if (twice >= 0) throw bad(`monitor.health[${twice}].name`, 'used twice');
   const never = given.allow.findIndex(({ rule }) => NEVER_ALLOWED.includes(rule));
@@ -274,9 +295,12 @@ export function validateBlueGreen(json: unknown): BlueGreenPlan {
   return { ...given, gates: { ...DEFAULT_GATES, ...given.gates } };
 }
 
-/** Before the pause begins and after it is over. */
-const OUTSIDE_HOOKS = new RegExp(
-  `^(before|after):(${BLUE_GREEN_STEPS.filter((step) => step !== 'pause' && step !== 'switch_traffic' && !INSIDE_THE_PAUSE.includes(step)).join('|')})$|^before:pause$|^after:resume$`,
+/** kind `blue-green`, also the argument of its workflow. @throws Problem InvalidPlan, NotYet, SameDatabase, DependencyCycle. */
+export const validateBlueGreen = (json: unknown): BlueGreenPlan => checkPair(json, 'blue-green', blueGreenSchema);
+
+/** After the pause began and before it is over: clients wait there. */
+const INSIDE_HOOKS = new RegExp(
+  `^(before|after):(switch_traffic|${INSIDE_THE_PAUSE.filter((step) => step !== 'resume').join('|')})$|^after:pause$|^before:resume$`,
 );
 
 /** kind `rollback`. @throws Problem InvalidPlan. */

@@ -1,4 +1,5 @@
 /** The state of a run as people and machines see it: the queries status, progress and report. Pure. */
+import { lastStage, slim, stageOf } from './canary';
 import type { PairState } from './pairState';
 import { lastSwitch } from './pairState';
 import type { CopyState, PlanFacts, RunState, StepFact } from './state';
@@ -10,9 +11,29 @@ import type { ShownTablesPlan } from './tablesPlan';
 
 const WAITS_IN_GATE: readonly WaitingFor['type'][] = ['gate', 'window'];
 
-/** The phase that people see: `gate` while a gate or a window waits, wherever it stands. */
-export const shownPhase = (s: RunState): RunPhase =>
-  s.waiting && WAITS_IN_GATE.includes(s.waiting.type) && s.status !== 'rolling_back' ? 'gate' : s.phase;
+/** The stage of a canary that runs, also while its gate waits; null = none does. */
+const stageShown = ({ canary, phase }: RunState): string | null =>
+  canary && (phase === 'stages' || phase === 'full') ? (stageOf(canary)?.name ?? null) : null;
+
+/** The phase that people see: a stage's name, or `gate` while a gate or a window waits, wherever it stands. */
+export function shownPhase(s: RunState): string {
+  const stage = stageShown(s);
+  if (stage !== null) return stage;
+  return s.waiting && WAITS_IN_GATE.includes(s.waiting.type) && s.status !== 'rolling_back' ? 'gate' : s.phase;
+}
+
+/** The road of this run for people, and how far it is. */
+export function roadShown(s: RunState): readonly { readonly name: string; readonly behind: boolean }[] {
+  const phases: readonly RunPhase[] = phasesOf(s.kind);
+  const reached = phases.indexOf(s.phase);
+  return phases.flatMap((phase, i) => {
+    const behind = i < reached || s.status === 'completed';
+    const { canary } = s;
+    if (phase === 'full' && canary) return [{ name: lastStage(canary.control)?.name ?? phase, behind }];
+    if (phase !== 'stages' || !canary) return [{ name: phase as string, behind }];
+    return canary.control.stages.slice(0, -1).map(({ name }, n) => ({ name, behind: behind || n < canary.at }));
+  });
+}
 
 export function wayBackOf(s: RunState, untilMs: number | null): Status['wayBack'] {
   const until = untilMs === null ? null : new Date(untilMs).toISOString();
@@ -146,7 +167,7 @@ export function progressOf(s: RunState): Progress {
 function copyProgressOf(s: RunState, copy: CopyState): Progress {
   const phases = phasesOf(s.kind);
   const ended = s.status === 'completed';
-  const behind = phases.indexOf(s.phase) > phases.indexOf(s.kind === 'blue-green' ? 'sync' : 'copy');
+  const behind = phases.indexOf(s.phase) > phases.indexOf(s.pair ? 'sync' : 'copy');
   const total = s.live?.bytesTotal ?? copy.bytes;
   const part = behind ? 1 : total > 0 ? Math.min(1, (s.live?.bytesDone ?? 0) / total) : 0;
   const aside = copy.quarantined.map(({ table }): TableProgress => ({
@@ -186,7 +207,8 @@ export function reportOf(s: RunState, untilMs: number | null = null): RunReport 
   const fits = (report: RunReport): boolean => JSON.stringify(report).length <= REPORT_MAX;
   if (fits(full)) return full;
   const reportRef = `${s.database}/${s.name}`;
-  const { plan: _, ...rest } = { ...full, reportRef, steps: full.steps.map((step) => ({ ...step, locks: [] })) };
+  const short = { reportRef, steps: full.steps.map((step) => ({ ...step, locks: [] })) };
+  const { plan: _, ...rest } = { ...full, ...short, ...(full.stages ? { stages: full.stages.map(slim) } : {}) };
   return fits(rest) ? rest : { ...rest, steps: [], proof: [] };
 }
 
@@ -210,6 +232,7 @@ function wholeReport(s: RunState, untilMs: number | null): RunReport {
     catalogDiff: s.catalogDiff,
     measured: { ...s.measured, blockedWritesMs: Math.round(s.blockedWritesMs) },
     ...(s.pair ? { switch: lastSwitch(s.pair), switches: s.pair.switches } : {}),
+    ...(s.canary ? { stages: s.canary.stages } : {}),
     ...(s.facts?.plan ? { plan: s.facts.plan } : s.planned ? { plan: s.planned } : {}),
   };
 }

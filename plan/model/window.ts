@@ -6,7 +6,6 @@ import { Cron } from 'croner';
 import { Problem } from './errors';
 import type { SchemaMigrationPlan } from './plan';
 import { parseDuration } from './values';
-import type { RunPhase } from './steps';
 import { PHASES } from './steps';
 
 export type Window = NonNullable<SchemaMigrationPlan['window']>;
@@ -32,7 +31,8 @@ export function checkWindow(window: Window, phases: readonly string[] = PHASES):
   }
 }
 
-export const windowCovers = (window: Window, phase: RunPhase): boolean =>
+/** @param phase or the name of a canary's stage. */
+export const windowCovers = (window: Window, phase: string): boolean =>
   (window.phases ?? DEFAULT_PHASES).includes(phase);
 
 export interface Opening {

@@ -2,6 +2,8 @@
  * Rows of `pgshift.routes` and `pgshift.routers` in one database. Which of two databases' rows is true is decided by the caller
  * (traffic/router), under the row locks taken here.
  */
+import type { Counters, Sample } from '../../plan/model/counters';
+import { parseCounters } from '../../plan/model/counters';
 import type { Route } from '../../plan/model/routing';
 import { parseShare } from '../../plan/model/routing';
 import { ident, identList } from '../ident';
@@ -88,6 +90,15 @@ export async function writeRoute(session: Session, route: string, row: RouteRow)
   );
 }
 
+/** From now on reads may go over for `ms`; no change of the route, so its epoch stays. Whoever changes the route meanwhile goes first. */
+export async function keepFresh(session: Session, route: string, ms: number): Promise<void> {
+  await session.run(
+    `UPDATE pgshift.routes SET fresh_until = clock_timestamp() + $2::float8 * interval '1 millisecond'
+      WHERE route = $1 AND ctid IN (SELECT r.ctid FROM pgshift.routes AS r WHERE r.route = $1 FOR UPDATE SKIP LOCKED)`,
+    [route, Math.max(0, ms)],
+  );
+}
+
 /** Every router of the route that has been heard of in the last minute. */
 export async function readRouters(session: Session, route: string): Promise<RouterRow[]> {
   const found = await session.rows<{
@@ -114,6 +125,21 @@ export async function readRouters(session: Session, route: string): Promise<Rout
     ageMs: age,
     connected,
   }));
+}
+
+/** What every router of the route that lives has counted since it began. */
+export async function readCounters(session: Session, route: string): Promise<Sample> {
+  const found = await session.rows<{ instance: string; counters: unknown }>(
+    `SELECT r.instance, r.counters FROM pgshift.routers AS r
+      WHERE r.route = $1 AND r.counters IS NOT NULL AND r.seen_at > clock_timestamp() - interval '1 minute'`,
+    [route],
+  );
+  const sample = new Map<string, Counters>();
+  for (const { instance, counters } of found) {
+    const read = parseCounters(counters);
+    if (read !== null) sample.set(`${route}/${instance}`, read);
+  }
+  return sample;
 }
 
 /** Rows that routers left behind when they died. */

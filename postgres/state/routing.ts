@@ -4,6 +4,9 @@
  * ever; an attempt that was given up cannot move a route again (`token`). A router's row is its acknowledgement and its sign of life.
  */
 
+/** What routers count of their own queries (plan/model/counters.ts). */
+export const COUNTERS = `ALTER TABLE pgshift.routers ADD COLUMN counters jsonb;`;
+
 export const ROUTING = `
 ALTER TABLE pgshift.routes
   ADD COLUMN pause_until timestamptz,

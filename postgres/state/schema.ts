@@ -6,7 +6,7 @@
 
 import { COPY } from './copySchema';
 import { MAPS } from './mapSchema';
-import { ROUTING } from './routing';
+import { COUNTERS, ROUTING } from './routing';
 import { STREAMS } from './streamSchema';
 
 export interface Upgrade {
@@ -240,6 +240,7 @@ export const UPGRADES: readonly Upgrade[] = [
   { version: 3, sql: ROUTING },
   { version: 4, sql: STREAMS },
   { version: 5, sql: MAPS },
+  { version: 6, sql: COUNTERS },
 ];
 
 /** What lets the triggers that keep a shadow in step work for every role: they look up functions in the schema. */

@@ -132,6 +132,23 @@ export async function waitReached(
   }
 }
 
+/**
+ * Waits until the other side shows everything that could be seen on the publisher when this was asked (asynchronous commits too: where the WAL is written
+ * counts, not where it is flushed). Answers how long that took, ms. Throws as waitReached.
+ */
+export async function waitSynced(
+  ends: Ends,
+  names: ReplicationNames,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const began = performance.now();
+  const at = await ends.publisher.one<{ lsn: string }>(`SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn`);
+  if (!at) throw new Problem('Bug', 'the server did not say where its WAL ends');
+  await waitReached(ends, names, at.lsn, deadlineMs - (performance.now() - began), signal);
+  return performance.now() - began;
+}
+
 /** A small synchronous commit of ours, in a row that no client reads and no direction carries. */
 const poke = (session: Session): Promise<unknown> =>
   inTransaction(session, async () => {

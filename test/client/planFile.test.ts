@@ -104,7 +104,7 @@ const CASES: readonly Case[] = [
   {
     what: 'a kind that is not built',
     code: 'NotYet',
-    text: 'kind: canary\nname: a\n',
+    text: 'kind: fleet\nname: a\n',
     at: '1:1',
     says: /not built yet/,
   },

@@ -23,5 +23,5 @@ const examples = readdirSync(join(root, 'examples')).filter((name) => /\.(yaml|j
 test.each(examples)('examples/%s is a plan', (name) => {
   const loaded = loadStartable(join(root, 'examples', name));
   const [one] = Object.values(loaded) as { readonly plan: { readonly kind: string } }[];
-  expect(['schema-migration', 'data-migration', 'blue-green', 'validation']).toContain(one?.plan.kind);
+  expect(['schema-migration', 'data-migration', 'blue-green', 'canary', 'validation']).toContain(one?.plan.kind);
 });

@@ -132,7 +132,7 @@ describe('what the plan says', () => {
       /never a URL/,
     ],
     ['a key that is not built yet', 'NotYet', { sql: ADD, versions: { from: 'v1', to: 'v2' } }, /versions/],
-    ['a kind that is not built yet', 'NotYet', { sql: ADD, kind: 'canary' }, /canary/],
+    ['a kind that is not built yet', 'NotYet', { sql: ADD, kind: 'fleet' }, /fleet/],
     ['a kind that is none', 'InvalidPlan', { sql: ADD, kind: 'schema' }, /kind/],
     ['a connection that nobody configured', 'UnknownDatabase', { sql: ADD, database: 'nobody' }, /nobody/],
     ['a syntax error', 'SqlSyntax', { sql: 'ALTER TABLE payment\n  ADD COLUM n int x' }, /syntax error/],

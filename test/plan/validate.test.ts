@@ -70,7 +70,7 @@ describe('a plan is validated', () => {
     ],
     ['itself as a dependency', { dependsOn: ['add_note'] }, 'DependencyCycle', 'dependsOn'],
     ['versions', { versions: { from: 'a', to: 'b' } }, 'NotYet', 'versions'],
-    ['another kind', { kind: 'canary' }, 'NotYet', 'kind'],
+    ['another kind', { kind: 'fleet' }, 'NotYet', 'kind'],
     ['no kind at all', { kind: 'schema' }, 'InvalidPlan', 'kind'],
     ['a rollback', { kind: 'rollback' }, 'InvalidPlan', 'kind'],
     ['no sql', { sql: undefined }, 'InvalidPlan', 'sql'],

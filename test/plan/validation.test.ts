@@ -38,7 +38,7 @@ test.each([
   [{ map: { a: { sample: '10%' } } }, 'NotYet', 'map.a.sample'],
   [{ map: { a: { deduplicate: { key: 'id' } } } }, 'NotYet', 'map.a.deduplicate'],
   [{ map: { a: { columns: { x: { lookup: 'l' } } } } }, 'NotYet', 'map.a.columns.x.lookup'],
-  [{ kind: 'canary' }, 'NotYet', 'kind'],
+  [{ kind: 'fleet' }, 'NotYet', 'kind'],
   [{ kind: 'schema-migration' }, 'InvalidPlan', 'kind'],
   [{ source: undefined }, 'InvalidPlan', 'source'],
   [{ target: 'postgres://u:s3cret@h/d' }, 'InvalidPlan', 'target'],

@@ -1,6 +1,6 @@
 /**
- * Runs of `blueGreen` with worker processes that die at crash points, or stand there while a server dies or the network between the two is cut, under
- * writers: which must end as if nobody had died.
+ * Runs of `blueGreen` and `canary` with worker processes that die at crash points, or stand there while a server dies or the network between the two is
+ * cut, under writers: which must end as if nobody had died.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync } from 'node:fs';
@@ -59,6 +59,26 @@ export const BACK = [
     'resume.after@back',
   ],
 ] as const;
+
+/** Where people are sent over, and home: at each stage of CANARY's plan, and when the writes are over (or the run is taken back). */
+export const STAGES = ['internal', 'alpha', 'home'].flatMap((stage) => [
+  `share.before@${stage}`,
+  `share.after@${stage}`,
+]);
+/** A plan of kind `canary` with short stages, for `runPair`. */
+export const CANARY = {
+  kind: 'canary',
+  routing: { moves: 'reads' },
+  analyses: {
+    orders: { source: 'sql', query: 'SELECT count(*) FROM orders', failWhen: 'green < blue', interval: '200ms' },
+  },
+  stages: [
+    { name: 'internal', percent: 0, duration: '200ms', keys: ['1'], analysis: ['orders'] },
+    { name: 'alpha', percent: 20, duration: '200ms', analysis: ['orders'] },
+    { name: 'production', percent: 100, duration: '200ms', analysis: ['orders'] },
+  ],
+  monitor: { duration: '0s' },
+} as const;
 
 /** Who dies while the worker stands frozen at a point, and is up again before it goes on; of the network: for three seconds more. */
 export type Victim = 'worker' | 'temporal' | 'blue' | 'green' | 'pgbouncer' | 'network';
@@ -239,7 +259,8 @@ export async function runPair(of: PairCase): Promise<PairEnd> {
   };
   try {
     ledger = startWriters(scene.writers, 4, 20);
-    const handle = await new Client({ connection }).workflow.start('blueGreen', {
+    const type = plan['kind'] === 'canary' ? 'canary' : 'blueGreen';
+    const handle = await new Client({ connection }).workflow.start(type, {
       workflowId: `migration/blue/${taskQueue}`,
       taskQueue,
       args: [world.plan({ name: taskQueue, sync: { parallel: { rangeSize: '1MB' } }, ...scene.plan, ...plan })],

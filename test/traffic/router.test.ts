@@ -8,7 +8,7 @@ import { install } from '../../postgres/state/install';
 import { grantRouting } from '../../postgres/state/routes';
 import { target } from '../../postgres/types';
 import { routerTraffic } from '../../traffic/router/adapter';
-import type { TrafficAdapter, TrafficCall } from '../../traffic/types';
+import type { ShareAsked, TrafficAdapter, TrafficCall } from '../../traffic/types';
 import type { FreshDatabase } from '../support/database';
 import { freshDatabase, hasVersion } from '../support/database';
 import { codeOf, until } from '../support/engine';
@@ -222,5 +222,83 @@ describe('router adapter', () => {
     await app.close();
     for (const one of [blue, green]) await one.query(`DROP OWNED BY ${role}`);
     for (const one of both) await one.query(`DROP ROLE ${role}`);
+  });
+
+  describe('the share of a canary', () => {
+    const share = { salt: 's', percent: 36, keys: ['42'], moves: 'reads' as const };
+    const asked = (number: number, run = 'r1', percent: number | null = 36): ShareAsked => ({
+      share: percent === null ? null : { ...share, percent },
+      run,
+      number,
+    });
+    const shares = () =>
+      Promise.all(
+        [blue, green].map(
+          async (one) =>
+            (
+              await one.query<{ p: number | null }>(
+                `SELECT (details->'share'->>'percent')::float8 AS p FROM pgshift.routes`,
+              )
+            )[0]?.p,
+        ),
+      );
+    const reads = async (app: Router, key: string): Promise<string> => {
+      const { rows: found } = await app.for(key).read<{ name: string }>('SELECT current_database() AS name');
+      return found[0]?.name === blue.name ? 'blue' : 'green';
+    };
+
+    test('is heard by every router, and reads go over only while they are said to be fresh', async () => {
+      const traffic = adapter();
+      const apps = [router(), router()];
+      await Promise.all(apps.map((app) => app.ready()));
+      await until(async () => (await traffic.check(call())).length === 0);
+      await until(async () => (await traffic.share?.(asked(1), call()))?.alive === 2);
+      expect(await traffic.share?.(asked(1), call())).toEqual({ alive: 2, heard: 2 });
+      expect(await shares()).toEqual([36, 36]);
+      const [app] = apps as [Router];
+      expect([await reads(app, '1'), await reads(app, '42'), await reads(app, '43')]).toEqual(['blue', 'blue', 'blue']);
+      await traffic.keepFresh?.(60_000, call());
+      await until(async () => (await reads(app, '1')) === 'green'); // bucket 3541
+      expect(await reads(app, '42')).toBe('green'); // by name
+      expect(await traffic.share?.(asked(2, 'r1', null), call())).toEqual({ alive: 2, heard: 2 });
+      expect([await reads(app, '1'), await shares()]).toEqual(['blue', [null, null]]);
+      // A pause and a flip in between do not forget it, and it does not forget them.
+      await traffic.share?.(asked(3), call());
+      await traffic.pause(call());
+      await traffic.point('green', call());
+      await traffic.resume(call());
+      expect(await shares()).toEqual([36, 36]);
+      await traffic.share?.(asked(4, 'r1', null), call());
+      expect(await traffic.status(call())).toMatchObject({ target: 'green', paused: false });
+    });
+
+    test('a change that was given up and comes late changes nothing, nor does one of an earlier run', async () => {
+      const traffic = adapter();
+      await traffic.share?.(asked(3, 'r1', 20), call({ token: 1 }));
+      await traffic.share?.(asked(4, 'r1', null), call({ token: 1 }));
+      expect(await codeOf(adapter().share?.(asked(3, 'r1', 20), call({ token: 1 })) ?? Promise.resolve())).toBe(
+        'FenceBroken',
+      );
+      await traffic.share?.(asked(1, 'r2', 5), call({ token: 2 }));
+      expect(await codeOf(adapter().share?.(asked(9, 'r1', 20), call({ token: 1 })) ?? Promise.resolve())).toBe(
+        'FenceBroken',
+      );
+      expect(await shares()).toEqual([5, 5]);
+    });
+
+    test('nobody is sent over while a database is away; everybody is sent home by the one that is there', async () => {
+      const gone = 'postgresql://127.0.0.1:1/gone';
+      await adapter().share?.(asked(1), call());
+      const half = adapter({ green: gone });
+      expect(await codeOf(half.share?.(asked(2, 'r1', 50), call()) ?? Promise.resolve())).toBe('TrafficFailed');
+      expect(await shares()).toEqual([36, 36]);
+      await half.share?.(asked(3, 'r1', null), call());
+      expect(await shares()).toEqual([null, 36]);
+      // The one that was away has the lower epoch: nobody believes it.
+      const app = router();
+      await app.ready();
+      await adapter().keepFresh?.(60_000, call());
+      expect(await reads(app, '1')).toBe('blue');
+    });
   });
 });

@@ -192,7 +192,7 @@ test('bad plans end at once, non-retryable, with their code', async () => {
     [{ sql: 'ALTER TABLE nowhere ADD COLUMN a int' }, 'NoSuchObject'],
     [{ sql: 'SELECT 1', database: 'nobody' }, 'UnknownDatabase'],
     [{ sql: 'SELECT 1', database: 'postgres://u:s3cret@h/d' }, 'InvalidPlan'],
-    [{ kind: 'canary', sql: 'SELECT 1' }, 'NotYet'],
+    [{ kind: 'fleet', sql: 'SELECT 1' }, 'NotYet'],
   ] as const) {
     const handle = await h.start(plan);
     const ended = await failure(handle);

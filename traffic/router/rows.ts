@@ -10,7 +10,7 @@ import { SIDES } from '../../plan/model/traffic';
 import type { Session } from '../../postgres/session';
 import { openSession, rollBack } from '../../postgres/session';
 import type { RouteRow, RouterRow } from '../../postgres/state/routes';
-import { forgetRouters, lockRoute, readRoute, readRouters, writeRoute } from '../../postgres/state/routes';
+import { forgetRouters, keepFresh, lockRoute, readRoute, readRouters, writeRoute } from '../../postgres/state/routes';
 import type { Target } from '../../postgres/types';
 import type { Deadline } from '../deadline';
 import { failed } from '../deadline';
@@ -130,6 +130,26 @@ export class RouteRows {
       }
     });
     return [...found.values()];
+  }
+
+  /** Waits until every router that lives knows this epoch, or the time is over. */
+  async heard(
+    epoch: number,
+    isAlive: (row: RouterRow) => boolean,
+    deadline: Deadline,
+  ): Promise<{ readonly alive: number; readonly heard: number }> {
+    let last = { alive: 0, heard: 0 };
+    await deadline.poll(async () => {
+      const alive = (await this.routers(deadline)).filter(isAlive);
+      last = { alive: alive.length, heard: alive.filter((one) => one.epoch >= epoch).length };
+      return last.heard === last.alive ? last : null;
+    });
+    return last;
+  }
+
+  /** In both databases: a router believes the one that it asked last. */
+  async keepFresh(ms: number, deadline: Deadline): Promise<void> {
+    await this.#each(await this.#open(deadline), (_, session) => keepFresh(session, this.route, ms));
   }
 
   async forgetDeadRouters(deadline: Deadline): Promise<void> {

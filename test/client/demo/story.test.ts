@@ -32,9 +32,7 @@ test('the demo kills, approves, changes, takes back, and loses nothing', () => {
   }
 }, 420_000);
 
-test('chapters that are not built yet are refused by name, unknown ones too', () => {
-  const run = (only: string) =>
-    spawnSync(process.execPath, [bin, 'demo', '--yes', '--only', only], { encoding: 'utf8' });
-  expect([run('canary').status, run('canary').stderr]).toEqual([2, expect.stringContaining('NotYet')]);
-  expect([run('nothing').status, run('nothing').stderr]).toEqual([2, expect.stringContaining('InvalidUsage')]);
+test('an unknown chapter is refused', () => {
+  const run = spawnSync(process.execPath, [bin, 'demo', '--yes', '--only', 'nothing'], { encoding: 'utf8' });
+  expect([run.status, run.stderr]).toEqual([2, expect.stringContaining('InvalidUsage')]);
 });

@@ -346,6 +346,17 @@ describe('router', () => {
     expect(await at('1', 'read')).toBe('green');
     await sleep(450);
     expect(await at('1', 'read')).toBe('blue');
+    // A read that fails over there is asked again at home; what was counted is told to the databases.
+    await blue.query('CREATE TABLE only_here (a int)');
+    await set(5, { ...share, moves: 'reads' }, 60_000);
+    await until(async () => (await at('1', 'read')) === 'green');
+    expect((await app.for('1').read('SELECT a FROM only_here')).rows).toEqual([]);
+    await until(async () => {
+      const [row] = await blue.query<{ errors: number; n: number }>(
+        `SELECT (counters->'sides'->'green'->>'errors')::int AS errors, (counters->'sides'->'blue'->>'n')::int AS n FROM pgshift.routers`,
+      );
+      return row?.errors === 1 && row.n > 1;
+    });
     // Shadow reads: the home answers, the difference is told.
     await green.query('INSERT INTO writes (client, n) VALUES (9, 9)');
     await set(6, { ...share, moves: 'shadow-reads' });
