@@ -15,6 +15,8 @@ const LONG = [
   'workflows/blueGreen',
   'e2e/field-r',
   'workflows/ways',
+  'workflows/canary',
+  'e2e/canarySides',
   'client/demo/story',
   'workflows/streaming',
   'workflows/conditions',

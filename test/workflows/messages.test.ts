@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { drawn } from '../support/whole';
 import type { Harness } from './harness';
 import { failure, harness, progressOf, reportOf, send, statusOf, until } from './harness';
 
@@ -92,7 +93,7 @@ test('an expired gate that holds still opens', async () => {
 });
 
 test('approve and cancel at the same instant: exactly one wins (R16)', async () => {
-  for (let round = 0; round < 4; round += 1) {
+  for (const round of drawn([0, 1, 2, 3])) {
     const name = await table();
     const handle = await h.start({
       sql: `ALTER TABLE ${name} ALTER COLUMN amount TYPE numeric(14,4);`,
