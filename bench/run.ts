@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: one table with ratios, all in one run on one machine, written to bench/README.md.
- *   npm run bench -- --only backfill,latency,locks,memory,metadata,copy   a part (then README is left alone)
+ *   npm run bench -- --only backfill,latency,locks,memory,metadata,copy,switch   a part (then README is left alone)
  *   npm run bench -- --pairs 2 --only latency                       fewer rounds of the latency
  *   npm run bench -- --smoke                                         small sizes, to see that it works (README is left alone)
  * Exits 0 only when every line that asks for something is met.
@@ -20,6 +20,7 @@ import { memory } from './memory';
 import { locks, metadataOnly } from './small';
 import { openBench } from './stack';
 import type { Bench } from './stack';
+import { switching } from './switch';
 
 const FULL = {
   backfillRows: 2_000_000,
@@ -31,6 +32,7 @@ const FULL = {
   large: 10_000_000,
   metadata: 5,
   copy: { probe: 500_000, seconds: 60, most: 20_000_000, rounds: 3 },
+  switch: { scale: 140, runs: 5, seconds: 15 },
 };
 const SMOKE: typeof FULL = {
   backfillRows: 50_000,
@@ -42,6 +44,7 @@ const SMOKE: typeof FULL = {
   large: 300_000,
   metadata: 2,
   copy: { probe: 100_000, seconds: 2, most: 300_000, rounds: 2 },
+  switch: { scale: 2, runs: 1, seconds: 3 },
 };
 
 type Part = (bench: Bench, size: typeof FULL) => Promise<Line[]>;
@@ -53,6 +56,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   backfill: (bench, size) => backfill(bench, { rows: size.backfillRows, rounds: size.rounds }),
   latency: (bench, size) => latency(bench, size),
   copy: (bench, size) => copy(bench, size.copy),
+  switch: (bench, size) => switching(bench, size.switch),
 };
 
 const note = (line: string): void => void process.stderr.write(`${new Date().toISOString().slice(11, 19)}  ${line}\n`);

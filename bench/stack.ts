@@ -31,10 +31,15 @@ const SETTINGS = {
   wal_level: 'replica',
 } as const;
 
+/** Connections of the part `switch`, and where in the home their URLs lie. */
+export const PAIR_FILES = { blue: 'blue.url', green: 'green.url', pool: 'pool.url' } as const;
+
 export async function openBench(note: (line: string) => void): Promise<Bench> {
   const home = mkdtempSync(join(tmpdir(), 'pgshift-bench-'));
   const configFile = join(home, 'pgshift.config.yaml');
-  writeFileSync(configFile, 'databases: {}\n');
+  // Files that are written when a part needs them: the worker reads them no sooner.
+  const pair = Object.entries(PAIR_FILES).map(([name, file]) => `  ${name}:\n    url: file:${file}\n`);
+  writeFileSync(configFile, `databases:\n${pair.join('')}`);
   const env: NodeJS.ProcessEnv = { ...process.env, PGSHIFT_LOG_LEVEL: 'warn' };
   for (const name of Object.keys(env))
     if (/^(TEMPORAL_|PGSHIFT_DATABASE_|PGSHIFT_CONFIG$)/.test(name)) delete env[name];

@@ -19,8 +19,11 @@ import {
   typeOf,
   withRun,
 } from '../support/field';
+import { drawnTests } from '../support/whole';
 
 jest.setTimeout(180_000);
+
+const failure = drawnTests();
 
 const ROWS = 4_000;
 const WIDER = 'ALTER TABLE payment ALTER COLUMN amount TYPE numeric(14,4);';
@@ -29,7 +32,7 @@ const waitsAt = (run: ScenarioRun, gate: string) =>
 const approve = (run: ScenarioRun, gate: string) => run.handle.signal('approve', { by: 'test', gate });
 const holding = (run: ScenarioRun) => run.until('hold', (status) => status.status === 'holding');
 
-test('M1: killed in the backfill, started again, told to complete: no value is lost', async () => {
+failure('M1: killed in the backfill, started again, told to complete: no value is lost', async () => {
   const plan = { sql: WIDER, gates: { validate: 'manual', contract: 'manual' }, hold: '0s' };
   await withRun(scenarioOf('m1', payments(ROWS), plan), async (run) => {
     const victim = run.worker('batch.after-commit:4');
@@ -52,7 +55,7 @@ test('M1: killed in the backfill, started again, told to complete: no value is l
   });
 });
 
-test('M2: killed while it validates and while it contracts, then taken back: clients keep their table', async () => {
+failure('M2: killed while it validates and while it contracts, then taken back: clients keep their table', async () => {
   const sql = `${WIDER} ALTER TABLE payment ALTER COLUMN note SET NOT NULL;`;
   const scenario = scenarioOf('m2', payments(ROWS), { sql, gates: { validate: 'manual', contract: 'manual' } });
   await withRun(scenario, async (run) => {
@@ -78,7 +81,7 @@ test('M2: killed while it validates and while it contracts, then taken back: cli
   });
 });
 
-test('M3: killed at every end of contract and cleanup: the finished column stays', async () => {
+failure('M3: killed at every end of contract and cleanup: the finished column stays', async () => {
   const scenario = scenarioOf('m3', payments(ROWS), { sql: WIDER, hold: '0s' });
   await withRun(scenario, async (run) => {
     const kills = [
@@ -94,7 +97,7 @@ test('M3: killed at every end of contract and cleanup: the finished column stays
   });
 });
 
-test('M4: clients with an unusual search_path lose nothing', async () => {
+failure('M4: clients with an unusual search_path lose nothing', async () => {
   const paths = [`"new_version", public`, `''`, `pg_temp, "$user", pg_catalog`, `public, pgshift`];
   const setup = `${payments(ROWS)} CREATE SCHEMA new_version;`;
   await withRun(scenarioOf('m4', setup, { sql: WIDER, gates: { contract: 'manual' } }), async (run) => {
@@ -131,7 +134,7 @@ test('M4: clients with an unusual search_path lose nothing', async () => {
   });
 });
 
-test('M5: collation, order, operator class, INCLUDE, predicate and expression of indexes survive', async () => {
+failure('M5: collation, order, operator class, INCLUDE, predicate and expression of indexes survive', async () => {
   const indexes = `
     CREATE INDEX m5_collation ON payment (reference COLLATE "C");
     CREATE INDEX m5_order ON payment (reference DESC NULLS LAST, payment_id);
@@ -156,7 +159,7 @@ test('M5: collation, order, operator class, INCLUDE, predicate and expression of
   });
 });
 
-test('M6: an index is built although a writer keeps its transaction open', async () => {
+failure('M6: an index is built although a writer keeps its transaction open', async () => {
   const sql = 'CREATE INDEX payment_note ON payment (note);';
   await withRun(scenarioOf('m6', payments(ROWS), { sql, lockTimeout: '100ms' }), async (run) => {
     const writer = await run.database.client();
@@ -181,7 +184,7 @@ test('M6: an index is built although a writer keeps its transaction open', async
   });
 });
 
-test('M7: the second of three contracts fails, is mended, and the third is done too', async () => {
+failure('M7: the second of three contracts fails, is mended, and the third is done too', async () => {
   const tables = ['m7_a', 'm7_b', 'm7_c'];
   const setup = tables
     .map(
@@ -218,7 +221,7 @@ test('M7: the second of three contracts fails, is mended, and the third is done 
   });
 });
 
-test('M8: killed three times in one backfill: it goes on each time and ends whole', async () => {
+failure('M8: killed three times in one backfill: it goes on each time and ends whole', async () => {
   const kills = ['batch.after-commit:2', 'batch.before-commit:3', 'batch.after-commit:2'];
   await withRun(scenarioOf('m8', payments(ROWS), { sql: WIDER, hold: '0s' }), async (run) => {
     expect(await run.supervise(kills, endingOf(run.handle))).toMatchObject({ type: 'completed' });
@@ -230,7 +233,7 @@ test('M8: killed three times in one backfill: it goes on each time and ends whol
   });
 });
 
-test('M9: an UPDATE to NULL in the middle of the copy is not undone by it', async () => {
+failure('M9: an UPDATE to NULL in the middle of the copy is not undone by it', async () => {
   const sql = 'ALTER TABLE payment ALTER COLUMN amount TYPE numeric(14,4);';
   await withRun(scenarioOf('m9', payments(ROWS), { sql }), async (run) => {
     const victim = run.worker('batch.after-commit:4');

@@ -63,7 +63,8 @@ export async function copyPair(
     migration: COPY,
     control: copyControlOf(given),
     lockTimeoutMs: 200,
-    lockBudgetMs: 5_000,
+    // A slot waits for every open transaction of its server, and other files have theirs there.
+    lockBudgetMs: 30_000,
     signal: abort.signal,
     admit: async () => undefined,
     log: () => undefined,

@@ -29,7 +29,7 @@ export const NO_BRAKES: ThrottleLimits = {
 
 export const OPTIONS: StepOptions = {
   lockTimeoutMs: 200,
-  lockBudgetMs: 20_000,
+  lockBudgetMs: 60_000,
   throttle: null,
   searchPath: ['public'],
 };

@@ -14,6 +14,15 @@ export const drawn = <T>(items: readonly T[]): readonly T[] => {
   return WHOLE ? items : third.length > 0 ? third : items.slice(0, 1);
 };
 
+/** As `test`, for a file whose tests are many and long: each third one today. */
+export function drawnTests(): (title: string, body: () => Promise<void>) => void {
+  let index = 0;
+  return (title, body) => {
+    if (WHOLE || index % THIRDS === today % THIRDS) test(title, body);
+    index += 1;
+  };
+}
+
 /** Of things that are many by their names: is this one of today's third? */
 export const isDrawn = (name: string): boolean =>
   WHOLE || [...name].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % THIRDS === today % THIRDS;
