@@ -174,6 +174,8 @@ export class Checkouts {
         },
       );
     const pool = new Pool({ ...this.options.pool, connectionString: asLibpq(url) });
+    // One that is out may break between two queries, which no query hears of: the next one says so, and no process ends of it.
+    pool.on('connect', (client) => client.on('error', () => undefined));
     for (const event of ['connect', 'acquire', 'release', 'remove'] as const)
       pool.on(event as 'connect', (...args: unknown[]) => this.onEvent(event, ...args));
     pool.on('release', (error: unknown) => {

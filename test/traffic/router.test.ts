@@ -184,6 +184,16 @@ describe('router adapter', () => {
     expect(served.map(({ rows: [row] }) => row?.name)).toEqual(Array(3).fill(green.name));
   });
 
+  test('a connection that breaks while it is out and does nothing ends no process; the next query on it fails', async () => {
+    const client = await router().pool().connect();
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    const gone = new Promise((resolve) => client.once('end', () => resolve(true)));
+    await blue.query(`SELECT pg_terminate_backend(${rows[0]?.pid})`);
+    expect(await gone).toBe(true);
+    await expect(client.query('SELECT 1')).rejects.toThrow();
+    client.release(true);
+  });
+
   test('writers of one route at the same moment take one after the other', async () => {
     const codes = await Promise.all(
       Array.from({ length: 6 }, (_, i) =>
