@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { chmodSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import type { DevFile } from '../../worker/devFile';
 import { temporalOptions } from '../../worker/temporal';
 import { isAlive, markOf } from '../../worker/embedded/process';
 import { serverHome } from '../support/serverHome';
+import { anyFreePort } from '../../worker/embedded/ports';
 
 const support = (name: string): string => resolve(__dirname, '../support', name);
 const IDLE_WORKER = support('idleWorker.js');
@@ -195,8 +195,8 @@ it('takes over what a killed dev left running, and refuses a second dev on one h
 
 it('moves from a taken default port, and refuses a taken one that was asked for', async () => {
   const taken = createServer();
-  await new Promise<void>((done) => taken.listen(0, '127.0.0.1', done));
-  const { port } = taken.address() as AddressInfo;
+  const port = await anyFreePort();
+  await new Promise<void>((done) => taken.listen(port, '127.0.0.1', done));
   try {
     expect(await failure({ worker: false, ports: { postgres: port } })).toMatchObject({
       code: 'PortInUse',

@@ -1,4 +1,5 @@
 /** Ports on 127.0.0.1. A default that is taken moves to the next free one; a port that was asked for and is taken is an error. */
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import { Problem } from '../../plan/model/errors';
 
@@ -12,17 +13,12 @@ export function isFree(port: number): Promise<boolean> {
   });
 }
 
-/** Any free port, for tests. */
-export function anyFreePort(): Promise<number> {
-  return new Promise((done, fail) => {
-    const server = createServer();
-    server.once('error', fail);
-    server.listen(0, HOST, () => {
-      const address = server.address();
-      const port = typeof address === 'object' && address !== null ? address.port : 0;
-      server.close(() => done(port));
-    });
-  });
+/** Any free port: below those that systems give to connections that go out, one of which may take a port that was just found free. */
+export async function anyFreePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    if (await isFree(port)) return port;
+  }
 }
 
 /** `wanted` when it is free, else the next free one that is not in `reserved`. `given` = by flag: then PortInUse instead. */
