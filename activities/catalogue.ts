@@ -1,9 +1,9 @@
-/** The catalogue through a connection of the driver itself, as its reader wants it: the role's own settings, nothing pinned. */
+/** The catalogue through a connection of the driver itself, as its reader wants it: the role's own settings, nothing pinned but that time never ends it. */
 import { Client } from 'pg';
 import type { Catalog } from '../plan/model/catalog';
 import { fingerprintCatalog } from '../postgres/catalog/diff';
 import { readCatalog } from '../postgres/catalog/read';
-import { addressOf, connectionString } from '../postgres/session';
+import { addressOf, connectionString, noTimeout } from '../postgres/session';
 import type { Session } from '../postgres/session';
 import { toProblem } from '../postgres/toProblem';
 import type { Target } from '../postgres/types';
@@ -18,6 +18,7 @@ async function onClient<T>(target: Target, purpose: string, work: (client: Clien
   client.on('error', () => undefined);
   try {
     await client.connect();
+    await noTimeout((text) => client.query(text).catch((error: unknown) => Promise.reject(toProblem(error, peer))));
     return await work(client);
   } catch (error) {
     throw toProblem(error, peer);

@@ -21,7 +21,7 @@ import type { Session } from './session';
 import { rollBack } from './session';
 import type { Throttle } from './throttle';
 import { startThrottle } from './throttle';
-import { isAbort, isLockProblem, sqlstate } from './toProblem';
+import { isAbort, isLockProblem, QUERY_CANCELED, sqlstate } from './toProblem';
 import type { Work, WorkResult } from './work';
 import { abortError, checkSignal, NOTHING } from './work';
 
@@ -199,8 +199,8 @@ async function oneBatch(loop: Loop, session: Session, lane: Lane, bounds: Bounds
     : { low: lane.position, high: done && lane.last && job.openEnd ? null : bounds.high };
   const stop = cancelOnAbort(work, session.pid);
   try {
-    await session.run(beginSql(loop));
     try {
+      await session.run(beginSql(loop));
       const to = { high: bounds.high, done, session };
       await fenceLane(work, lane, to);
       const from = performance.now();
@@ -284,7 +284,7 @@ async function afterFailure(
       lane,
       error: error as Problem,
     });
-  if (!isLockProblem(error) && state !== '57014') throw error;
+  if (!isLockProblem(error) && state !== QUERY_CANCELED) throw error;
   if (cancelled) size.shorten(work.context.options.throttle?.maxLockWaitMs ?? FALLBACK.batchTargetMs);
   else size.halve();
   const since = failure.failures.count === 0 ? performance.now() : failure.failures.since;

@@ -2,7 +2,7 @@
  * The facade: runs a step, takes it back, or says what taking it back would lose. Keeps true: an attempt begins by bumping the epoch; what
  * is recorded as done is never sent again; cancelled, failed and killed attempts leave a row from which the next one goes on.
  */
-import { isProblem, ERRORS } from '../plan/model/errors';
+import { ERRORS, isProblem, Problem } from '../plan/model/errors';
 import type { LockHeld, Proof } from '../plan/model/status';
 import type { StepRun } from '../plan/model/steps';
 import { runArchive } from './archive';
@@ -11,13 +11,13 @@ import { runAutocommit, runCreateIndex, runDropIndex } from './concurrently';
 import { crashPoint } from './crashPoints';
 import { runDml, runInsertSelect } from './dml';
 import { runDuplicates } from './duplicates';
-import type { StepRow } from './fence';
+import type { Attempt, StepRow } from './fence';
 import { beginAttempt, fenceAndRecord, fenceBroken, finishAttempt } from './fence';
 import { previewProof, runProof } from './proof';
 import type { Session } from './session';
 import { openSession, withSession } from './session';
 import { errorEntry, writeLog } from './state/journal';
-import { sqlstate } from './toProblem';
+import { QUERY_CANCELED, sqlstate } from './toProblem';
 import { runTransaction } from './transaction';
 import type { StepContext, StepOutcome } from './types';
 import type { Work, WorkResult } from './work';
@@ -170,10 +170,20 @@ async function finish(
     if (!(await finishAttempt(observer, current, { status, ...rows, result: kept }))) throw fenceBroken(current);
     return { status: 'done', attempts: current.number, seconds, ...result };
   } catch (error) {
-    const thrown = work.context.signal.aborted && sqlstate(error) === '57014' ? abortError() : error;
+    const thrown =
+      work.context.signal.aborted && sqlstate(error) === QUERY_CANCELED ? abortError() : cancelled(error, current);
     await recordFailure(work, direction, thrown).catch(() => undefined);
     throw thrown;
   }
+}
+
+const MOST_CANCELLED = 10;
+
+/** One that somebody cancelled is tried again, but not for ever: who cancels all of them does not want the step. */
+function cancelled(error: unknown, { number }: Attempt): unknown {
+  if (sqlstate(error) !== QUERY_CANCELED || !isProblem(error) || error.code !== 'StepFailed') return error;
+  if (error.details.limitMs !== undefined || number >= MOST_CANCELLED) return error;
+  return new Problem('StatementCancelled', error.message, { details: error.details });
 }
 
 async function recordFailure(work: Work, direction: 'do' | 'undo', error: unknown): Promise<void> {

@@ -142,7 +142,7 @@ interface Self extends QueryResultRow {
 const NO_TIMEOUT_TRIES = 10;
 
 /** What the role or the database sets holds until here, and 50 ms are soon over in a process that a busy machine has only just started. */
-async function noTimeout(query: (text: string) => Promise<unknown>): Promise<void> {
+export async function noTimeout(query: (text: string) => Promise<unknown>): Promise<void> {
   for (let tries = 1; ; tries += 1)
     try {
       await query('SET statement_timeout = 0');

@@ -57,6 +57,9 @@ const MEANING: Readonly<Record<string, string>> = {
   P0001: 'a function raised an error',
 };
 
+/** A person or a program cancelled the statement, or statement_timeout did. */
+export const QUERY_CANCELED = '57014';
+
 const SPEAKS_OF_NAMES = new Set('08 0A 25 28 2B 2D 34 3B 3D 3F 40 42 53 54 55 57 58 XX'.split(' '));
 const NETWORK = /^(ECONN|ENOTFOUND|EAI_|ETIMEDOUT|EHOST|ENET|EPIPE|ENOENT$|EACCES$)/;
 const NO_CONNECTION =

@@ -4,6 +4,7 @@
  * are recorded in the same transaction.
  */
 import type { LockTarget, TransactionRun } from '../plan/model/steps';
+import { Problem } from '../plan/model/errors';
 import { cancelOnAbort } from './cancel';
 import { crashPoint } from './crashPoints';
 import { fenceAndRecord } from './fence';
@@ -12,6 +13,7 @@ import type { Rung } from './ladder';
 import { climb, pushAutovacuumAside, setLocal, setLockTimeout } from './ladder';
 import { addHeldMs, LockWatch, writeLocks } from './locks';
 import { inTransaction } from './session';
+import { QUERY_CANCELED, sqlstate } from './toProblem';
 import type { Work, WorkResult } from './work';
 import { checkSignal, NOTHING } from './work';
 
@@ -56,7 +58,7 @@ async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkRe
       await lockTables(work, run.lockFirst, watch);
       for (const message of messagesOf(run)) {
         checkSignal(context.signal);
-        rows += await watch.around(false, () => session.run(message));
+        rows += await watch.around(false, () => notForLong(run, () => session.run(message)));
       }
       locks = await watch.held();
       recorded = { ids: await writeLocks(session, work, locks), at: performance.now() };
@@ -80,6 +82,19 @@ async function once(work: Work, run: TransactionRun, rung: Rung): Promise<WorkRe
 /** A process that freezes between two statements must not hold clients up for long, nor a statement that was thought to be quick. */
 const FROZEN_MS = 5_000;
 const QUICK_MS = 60_000;
+
+/** Says by `details.limitMs` that our own limit ended it: trying again would make clients wait as long again. */
+async function notForLong(run: TransactionRun, work: () => Promise<number>): Promise<number> {
+  const began = performance.now();
+  try {
+    return await work();
+  } catch (error) {
+    if (run.long || sqlstate(error) !== QUERY_CANCELED || performance.now() - began < QUICK_MS) throw error;
+    throw new Problem('StepFailed', `a statement that was thought to be quick took longer than ${QUICK_MS / 1000} s`, {
+      details: { sqlstate: QUERY_CANCELED, limitMs: QUICK_MS },
+    });
+  }
+}
 
 /**
  * Once the strong locks are held clients wait: everything else goes to the server as one message, since each journey there and back

@@ -107,6 +107,7 @@ export const ERRORS = {
 
   LockTimeout: spec(1, 'One try for a lock timed out (inside the ladder).', 'nothing: the ladder goes on', true),
   Deadlock: spec(1, 'Postgres chose the transaction as a deadlock victim.', 'nothing: it is tried again', true),
+  StatementCancelled: spec(1, 'Somebody cancelled a statement of a step.', 'nothing: it is tried again', true),
   ServerRestarting: spec(1, 'The server is starting, stopping or recovering.', 'nothing: it is tried again', true),
   Bug: spec(70, 'A bug in pgshift.', 'please report it with the details file'),
 } as const satisfies Record<string, ErrorSpec>;

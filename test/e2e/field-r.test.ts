@@ -231,6 +231,37 @@ failure(
   },
 );
 
+failure('R9: a build that somebody cancels begins again by itself', async () => {
+  const setup = payments(
+    500,
+    `CREATE FUNCTION slow(numeric) RETURNS numeric LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.002); RETURN $1; END';`,
+  );
+  await withRun(scenarioOf('r9b', setup, { sql: 'CREATE INDEX r9b ON payment (slow(amount));' }), async (run) => {
+    let cancelled = 0;
+    const canceller = await startWriter(
+      run.database,
+      async (client) => {
+        if (cancelled > 0) return;
+        const { rows } = await client.query(
+          `SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND state = 'active' AND query ILIKE 'CREATE INDEX%slow%'`,
+        );
+        cancelled += rows.length;
+      },
+      5,
+    );
+    run.worker();
+    await completed(run);
+    await canceller.stop();
+    expect(cancelled).toBe(1);
+    expect(
+      await run.database.query(
+        `SELECT indexrelid::regclass::text AS name, indisvalid AS valid FROM pg_index WHERE indrelid = 'payment'::regclass AND NOT indisprimary`,
+      ),
+    ).toEqual([{ name: 'r9b', valid: true }]);
+  });
+});
+
 failure('R11: WAL grows too fast: it slows down by itself, and no transaction is long', async () => {
   const throttle = { maxWalRate: '1kB/s', batch: { target: '50ms', min: 100, max: 500 }, every: '100ms' };
   await withRun(scenarioOf('r11', payments(10_000), { sql: WIDER, throttle, hold: '0s' }), async (run) => {

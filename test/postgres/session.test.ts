@@ -1,5 +1,6 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { fingerprintOf } from '../../activities/catalogue';
 import { isProblem } from '../../plan/model/errors';
 import { inTransaction, openSession, withSession } from '../../postgres/session';
 import { sqlstate } from '../../postgres/toProblem';
@@ -64,6 +65,10 @@ describeVersions('a session', (version) => {
       );
       expect(row).toMatchObject({ l: '0', d: 'ISO, MDY', r: 'off' });
     });
+    await db.query(`ALTER ROLE ${role} SET statement_timeout = '1ms'`);
+    expect(await fingerprintOf(target('app', as(role, 'hunter2secret')))).toEqual(
+      await fingerprintOf(target('app', db.url)),
+    );
     await db.query(`ALTER ROLE ${role} RESET ALL`);
   });
 
