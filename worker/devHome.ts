@@ -22,6 +22,7 @@ import { Problem } from '../plan/model/errors';
 import { liveChild } from './devFile';
 import type { DevFile } from './devFile';
 import { choosePort } from './embedded/ports';
+import type { ClaimedPort } from './embedded/ports';
 import { endPostgres } from './embedded/postgres';
 import { endProcess, isAlive, markOf } from './embedded/process';
 import type { ProcessMark } from './embedded/process';
@@ -166,22 +167,26 @@ export function embeddedPassword(home: string): string {
 export const DEFAULT_PORTS = { temporal: 7233, ui: 8233, postgres: 54_329, metrics: 9464 } as const;
 export type PortName = keyof typeof DEFAULT_PORTS;
 
-/** A flag's port or PortInUse; else the one that this home had; else the default; a taken one of these moves on, and `log` says so. */
+/** A flag's port or PortInUse; else the one that this home had; else the default; a taken one of these moves on, and `log` says so. They are this process's until released. */
 export async function choosePorts(
   needed: readonly PortName[],
   flags: Readonly<Partial<Record<PortName, number>>>,
   before: DevFile | null,
   log: (line: string) => void,
-): Promise<Record<PortName, number | null>> {
+): Promise<{ readonly ports: Readonly<Record<PortName, number | null>>; readonly release: () => void }> {
   const ports: Record<PortName, number | null> = { temporal: null, ui: null, postgres: null, metrics: null };
-  const reserved = new Set<number>();
+  const claimed: ClaimedPort[] = [];
+  const release = (): void => claimed.forEach((one) => one.release());
   for (const name of [...needed].sort((a, b) => Number(flags[b] !== undefined) - Number(flags[a] !== undefined))) {
     const given = flags[name];
     const wanted = given ?? before?.ports[name] ?? DEFAULT_PORTS[name];
-    const port = await choosePort(name, wanted, given !== undefined, reserved);
-    if (port !== wanted) log(`${name}: port ${wanted} is taken, using ${port}`);
-    reserved.add(port);
-    ports[name] = port;
+    const one = await choosePort(name, wanted, given !== undefined).catch((error: unknown) => {
+      release();
+      throw error;
+    });
+    if (one.port !== wanted) log(`${name}: port ${wanted} is taken, using ${one.port}`);
+    claimed.push(one);
+    ports[name] = one.port;
   }
-  return ports;
+  return { ports, release };
 }

@@ -73,13 +73,14 @@ export interface DevStack {
 export async function startDevStack(options: DevOptions = {}): Promise<DevStack> {
   const { env = process.env, log = () => undefined } = options;
   const home = resolve(options.home ?? homeFolder(env));
-  const release = await takeHome(home);
+  const held = [await takeHome(home)];
+  const release = (): void => held.forEach((one) => one());
   const children: Supervised[] = [];
   const stopAll = async (): Promise<void> => {
     for (const child of [...children].reverse()) await child.stop();
   };
   try {
-    return await start({ ...options, env, log }, home, release, children, stopAll);
+    return await start({ ...options, env, log }, home, held, children, stopAll);
   } catch (error) {
     await stopAll();
     release();
@@ -92,7 +93,7 @@ type Wanted = DevOptions & Required<Pick<DevOptions, 'env' | 'log'>>;
 async function start(
   options: Wanted,
   home: string,
-  release: () => void,
+  held: (() => void)[],
   children: Supervised[],
   stopAll: () => Promise<void>,
 ): Promise<DevStack> {
@@ -116,7 +117,8 @@ async function start(
   if (external === null) needed.push('temporal', 'ui');
   if (own) needed.push('postgres');
   if (withWorker) needed.push('metrics');
-  const ports = await choosePorts(needed, options.ports ?? {}, before, log);
+  const { ports, release } = await choosePorts(needed, options.ports ?? {}, before, log);
+  held.push(release);
 
   const nobody = { dev: null, temporal: null, postgres: null, worker: null };
   const self = markOf(process.pid);
@@ -218,7 +220,7 @@ async function start(
     stop: async () => {
       await stopAll();
       update({ pids: nobody, started: nobody });
-      release();
+      held.forEach((one) => one());
     },
   };
 }

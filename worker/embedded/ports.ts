@@ -1,4 +1,7 @@
-/** Ports on 127.0.0.1. A default that is taken moves to the next free one; a port that was asked for and is taken is an error. */
+/**
+ * Ports on 127.0.0.1. A default that is taken moves to the next free one; a port that was asked for and is taken is an error. Keeps true: of two
+ * processes of ours that choose at the same moment, no port is chosen by both, although nobody listens there yet.
+ */
 import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import { Problem } from '../../plan/model/errors';
@@ -21,19 +24,41 @@ export async function anyFreePort(): Promise<number> {
   }
 }
 
-/** `wanted` when it is free, else the next free one that is not in `reserved`. `given` = by flag: then PortInUse instead. */
-export async function choosePort(
-  what: string,
-  wanted: number,
-  given: boolean,
-  reserved: ReadonlySet<number> = new Set(),
-): Promise<number> {
+/** Says to our other processes that the port is ours, until it is released or this process ends; null when another one said so before. */
+async function claim(port: number): Promise<(() => void) | null> {
+  // Names that live as long as a process, and no longer, are Linux' own.
+  if (process.platform !== 'linux') return () => undefined;
+  const server = createServer().unref();
+  const first = await new Promise<boolean>((done) => {
+    server.once('error', () => done(false));
+    server.listen({ path: `\0pgshift-port-${port}` }, () => done(true));
+  });
+  return first ? () => void server.close() : null;
+}
+
+export interface ClaimedPort {
+  readonly port: number;
+  readonly release: () => void;
+}
+
+async function take(port: number): Promise<ClaimedPort | null> {
+  const release = await claim(port);
+  if (release === null) return null;
+  if (await isFree(port)) return { port, release };
+  release();
+  return null;
+}
+
+/** `wanted` when it is free, else the next free one. `given` = by flag: then PortInUse instead. */
+export async function choosePort(what: string, wanted: number, given: boolean): Promise<ClaimedPort> {
   if (given) {
-    if (!reserved.has(wanted) && (await isFree(wanted))) return wanted;
+    const taken = await take(wanted);
+    if (taken) return taken;
     throw new Problem('PortInUse', `${what}: port ${wanted} on ${HOST} is taken`, { value: String(wanted) });
   }
   for (let port = wanted; port < Math.min(wanted + 500, 65_536); port += 1) {
-    if (!reserved.has(port) && (await isFree(port))) return port;
+    const taken = await take(port);
+    if (taken) return taken;
   }
   throw new Problem('PortInUse', `${what}: no free port from ${wanted} on`);
 }
