@@ -5,7 +5,6 @@
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { Client } from 'pg';
 import type { DataMigrationPlan } from '../plan/model/dataMigration';
 import { copyControlOf } from '../plan/model/dataMigration';
 import { Problem } from '../plan/model/errors';
@@ -19,7 +18,7 @@ import { claimName } from '../postgres/state/migrations';
 import { target } from '../postgres/types';
 import { verifyLocally } from '../postgres/verify';
 import type { Line } from './line';
-import { median, timed } from './stack';
+import { median, on, timed } from './stack';
 import type { Bench } from './stack';
 
 export interface CopySize {
@@ -42,16 +41,6 @@ const of = (url: string, database: string): string => {
   address.pathname = `/${database}`;
   return address.toString();
 };
-
-async function on<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
 
 async function makeDatabases(bench: Bench): Promise<void> {
   for (const name of [FROM, TO]) {

@@ -2,15 +2,11 @@
  * What applications feel: pgbench at a fixed rate (30 % of the most it can do here), alone (A) and during a whole change at default
  * settings (B), in turn. Latency counts from the moment at which a transaction was due, so a stall counts for all that waited behind it.
  */
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { percentile } from '../client/demo/latency';
-import { Problem } from '../plan/model/errors';
 import type { Line } from './line';
+import { crowd, maximum, pgbench } from './pgbench';
+import type { Done } from './pgbench';
 import { median, migrate, settle } from './stack';
 import type { Bench } from './stack';
 
@@ -30,82 +26,24 @@ interface Taken {
   };
 }
 
-function pgbench(bench: Bench, args: readonly string[]): ChildProcess {
-  const at = new URL(bench.url);
-  return spawn(join(bench.stack.postgresBin?.path ?? '', 'pgbench'), [...args], {
-    env: {
-      ...process.env,
-      PGHOST: at.hostname,
-      PGPORT: at.port,
-      PGUSER: decodeURIComponent(at.username),
-      PGPASSWORD: decodeURIComponent(at.password),
-      PGDATABASE: at.pathname.slice(1),
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-}
-
-async function output(child: ChildProcess): Promise<string> {
-  let text = '';
-  child.stdout?.on('data', (data: Buffer) => (text += data.toString()));
-  let errors = '';
-  child.stderr?.on('data', (data: Buffer) => (errors += data.toString()));
-  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  if (code !== 0)
-    throw new Problem(
-      'Bug',
-      `pgbench ended with ${code}: ${errors.split('\n').find((l) => /error|fatal/i.test(l)) ?? ''}`,
-    );
-  return text;
-}
-
-/** Transactions a second at full speed. */
-async function maximum(bench: Bench, seconds: number): Promise<number> {
-  const text = await output(pgbench(bench, ['-n', '-c', `${CLIENTS}`, '-j', '2', '-T', `${seconds}`]));
-  return Number(/tps = ([\d.]+)/.exec(text)?.[1] ?? NaN);
-}
-
 /** Runs pgbench at the rate while `work` goes on, and takes every transaction of that time from its log. */
 async function during(bench: Bench, rate: number, work: () => Promise<unknown>): Promise<Taken> {
-  const folder = mkdtempSync(join(tmpdir(), 'pgshift-pgbench-'));
-  const child = pgbench(bench, [
-    '-n',
-    '-c',
-    `${CLIENTS}`,
-    '-j',
-    '2',
-    '-R',
-    rate.toFixed(0),
-    '-T',
-    '3600',
-    '-l',
-    `--log-prefix=${folder}/log`,
-  ]);
-  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
+  const people = crowd(bench, bench.url, CLIENTS, rate);
   try {
     await sleep(2_000); // connections and caches
-    const from = Date.now() * 1000;
+    const from = Date.now();
     await work();
-    const to = Date.now() * 1000;
+    const to = Date.now();
     await sleep(300);
-    child.kill('SIGINT');
-    await ended;
-    const taken: (readonly [endMs: number, ms: number])[] = [];
-    for (const file of readdirSync(folder))
-      for (const line of readFileSync(join(folder, file), 'utf8').split('\n')) {
-        const [, , latency, , seconds, micros] = line.split(' ').map(Number);
-        if (latency === undefined || seconds === undefined || micros === undefined) continue;
-        const end = seconds * 1e6 + micros;
-        if (end >= from && end - latency <= to) taken.push([end / 1000, latency / 1000]);
-      }
-    const of = (some: typeof taken) => {
+    const { done } = await people.stop();
+    const taken = done.filter(([end, ms]) => end >= from && end - ms <= to);
+    const of = (some: readonly Done[]) => {
       const sorted = Float64Array.from(some, ([, ms]) => ms).sort();
       return { p99Ms: percentile(sorted, 0.99), longestMs: sorted.at(-1) ?? NaN, count: sorted.length };
     };
     return { ...of(taken), where: (wanted) => of(taken.filter(([end]) => wanted(end))) };
   } finally {
-    child.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
+    people.abandon();
   }
 }
 
@@ -138,9 +76,9 @@ export async function latency(
   bench: Bench,
   size: { readonly scale: number; readonly pairs: number; readonly baselineSeconds: number },
 ): Promise<Line[]> {
-  await output(pgbench(bench, ['-i', '-q', '-s', `${size.scale}`]));
+  await pgbench(bench, bench.url, ['-i', '-q', '-s', `${size.scale}`]);
   await warmWal(bench);
-  const most = await maximum(bench, Math.min(MOST_SECONDS, size.baselineSeconds));
+  const most = await maximum(bench, bench.url, CLIENTS, Math.min(MOST_SECONDS, size.baselineSeconds));
   const rate = most * LOAD;
   bench.note(`pgbench: at most ${most.toFixed(0)} transactions/s here; held at ${rate.toFixed(0)}`);
   const alone: Taken[] = [];

@@ -126,3 +126,14 @@ export function median(values: readonly number[]): number {
   const high = sorted[middle] ?? NaN;
   return sorted.length % 2 === 1 ? high : (high + (sorted[middle - 1] ?? NaN)) / 2;
 }
+
+/** A look at a database by a connection of its own. @param url a secret. */
+export async function on<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}

@@ -3,33 +3,18 @@
  * them before, and whether anything that was acknowledged is missing. Each run is drilled, switched and taken back: two switches each way. What clients
  * felt is taken from pgbench's own log; nothing is asked of pgshift but when a switch was.
  */
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
 import { readReport } from '../client/commands/report';
 import { percentile } from '../client/demo/latency';
 import { Problem } from '../plan/model/errors';
 import type { SwitchMeasured } from '../plan/model/pairState';
 import { formatBytes } from '../plan/model/values';
-import { anyFreePort } from '../worker/embedded/ports';
-import { startPostgres } from '../worker/embedded/postgres';
-import type { RunningPostgres } from '../worker/embedded/postgres';
-import { removeDataFolder, unprivilegedUser } from '../worker/embedded/user';
 import type { Line } from './line';
-import { PAIR_FILES, median } from './stack';
+import { DATABASE, ROLE, hasPgbouncer, openWorld } from './pair';
+import type { World } from './pair';
+import { crowd, maximum, pgbench } from './pgbench';
+import type { Done } from './pgbench';
+import { median, on } from './stack';
 import type { Bench } from './stack';
 
 export interface SwitchSize {
@@ -43,172 +28,10 @@ export interface SwitchSize {
 const CLIENTS = 50;
 /** Of the most that goes through the pooler here. */
 const LOAD = 0.3;
-const DATABASE = 'shop';
-const ROLE = 'bench_app';
 /** Lines of pgbench's log that lie in the buffers of its two threads when it is ended. */
 const UNWRITTEN = (2 * 4_096) / 30;
 /** On green, before it is taken back: what is written there has to come home. */
 const ON_GREEN_MS = 10_000;
-const SETTINGS = { shared_buffers: '512MB', max_wal_size: '8GB', checkpoint_timeout: '15min' } as const;
-const PGBOUNCER = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer', '/usr/local/bin/pgbouncer'];
-
-// The world ----------------------------------------------------------------------------------------------------------------
-
-interface World {
-  readonly blue: RunningPostgres;
-  readonly green: RunningPostgres;
-  readonly databasesFile: string;
-  /** Where clients come in. */
-  readonly port: number;
-  readonly close: () => Promise<void>;
-}
-
-async function on<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
-
-function startPooler(program: string, home: string, port: number, blue: RunningPostgres): ChildProcess {
-  const runAs = unprivilegedUser();
-  const file = (name: string, text: string): string => {
-    const path = join(home, name);
-    writeFileSync(path, text, { mode: 0o640 });
-    if (runAs) chownSync(path, runAs.uid, runAs.gid);
-    return path;
-  };
-  const databases = file(
-    'databases.ini',
-    `[databases]\n${DATABASE} = host=127.0.0.1 port=${blue.port} dbname=${DATABASE}\n`,
-  );
-  const users = file('users.txt', `"postgres" ""\n"${ROLE}" ""\n`);
-  const settings = {
-    listen_addr: '127.0.0.1',
-    listen_port: port,
-    unix_socket_dir: home,
-    auth_type: 'trust',
-    auth_file: users,
-    admin_users: 'postgres',
-    pool_mode: 'transaction',
-    default_pool_size: 20,
-    max_client_conn: 200,
-    logfile: join(home, 'pgbouncer.log'),
-  };
-  const lines = Object.entries(settings).map(([key, value]) => `${key} = ${value}`);
-  const ini = file('pgbouncer.ini', `%include ${databases}\n[pgbouncer]\n${lines.join('\n')}\n`);
-  return spawn(program, ['-q', ini], { stdio: 'ignore', ...(runAs ? { uid: runAs.uid, gid: runAs.gid } : {}) });
-}
-
-async function openWorld(bench: Bench, program: string): Promise<World> {
-  const home = mkdtempSync(join(tmpdir(), 'pgshift-bench-switch-'));
-  chmodSync(home, 0o755);
-  const runAs = unprivilegedUser();
-  if (runAs) chownSync(home, runAs.uid, runAs.gid);
-  const bin = bench.stack.postgresBin?.path ?? '';
-  const server = async (name: string): Promise<RunningPostgres> =>
-    startPostgres({
-      bin,
-      data: join(home, name),
-      port: await anyFreePort(),
-      logFile: join(home, `${name}.log`),
-      settings: SETTINGS,
-      password: null, // on loopback, for the time of the bench
-    });
-  const blue = await server('blue');
-  const green = await server('green');
-  for (const one of [blue, green])
-    await on(one.url, async (client) => {
-      await client.query(`CREATE ROLE ${ROLE} LOGIN`);
-      await client.query(`CREATE DATABASE ${DATABASE}`);
-    });
-  const port = await anyFreePort();
-  const pooler = startPooler(program, home, port, blue);
-  const gone = new Promise<void>((resolve) => pooler.once('exit', () => resolve()));
-  const urls = {
-    blue: blue.urlOf(DATABASE),
-    green: green.urlOf(DATABASE),
-    pool: `postgresql://postgres@127.0.0.1:${port}/pgbouncer`,
-  };
-  for (const [name, file] of Object.entries(PAIR_FILES))
-    writeFileSync(join(bench.stack.home, file), `${urls[name as keyof typeof PAIR_FILES]}\n`, { mode: 0o600 });
-  const close = async (): Promise<void> => {
-    pooler.kill('SIGKILL');
-    await gone;
-    await Promise.all([blue.stop(), green.stop()]);
-    for (const name of ['blue', 'green']) removeDataFolder(join(home, name));
-    rmSync(home, { recursive: true, force: true });
-  };
-  return { blue, green, databasesFile: join(home, 'databases.ini'), port, close };
-}
-
-// The clients --------------------------------------------------------------------------------------------------------------
-
-function pgbench(bench: Bench, at: { port: number; user: string }, args: readonly string[]): ChildProcess {
-  return spawn(join(bench.stack.postgresBin?.path ?? '', 'pgbench'), [...args], {
-    env: { ...process.env, PGHOST: '127.0.0.1', PGPORT: `${at.port}`, PGUSER: at.user, PGDATABASE: DATABASE },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-}
-
-async function finished(child: ChildProcess): Promise<string> {
-  let text = '';
-  let errors = '';
-  child.stdout?.on('data', (data: Buffer) => (text += data.toString()));
-  child.stderr?.on('data', (data: Buffer) => (errors += data.toString()));
-  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  if (code !== 0) throw new Problem('Bug', `pgbench ended with ${code}: ${errors.slice(-300)}`);
-  return text;
-}
-
-/** One transaction: when it ended, epoch ms, and how long after it was due. */
-type Done = readonly [endMs: number, ms: number];
-
-interface Crowd {
-  /** Ends them; what each of them did, in the order of its ends, and what pgbench complained of. */
-  stop(): Promise<{ readonly done: readonly Done[]; readonly complaints: readonly string[] }>;
-}
-
-function crowd(bench: Bench, port: number, rate: number): Crowd {
-  const folder = mkdtempSync(join(tmpdir(), 'pgshift-pgbench-'));
-  const args = [
-    '-n',
-    '-c',
-    `${CLIENTS}`,
-    '-j',
-    '2',
-    '-R',
-    rate.toFixed(0),
-    '-T',
-    '36000',
-    '-l',
-    `--log-prefix=${folder}/log`,
-  ];
-  const child = pgbench(bench, { port, user: ROLE }, args);
-  let said = '';
-  child.stderr?.on('data', (data: Buffer) => (said += data.toString()));
-  child.stdout?.resume();
-  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
-  return {
-    async stop() {
-      child.kill('SIGINT');
-      await ended;
-      const done: Done[] = [];
-      for (const file of readdirSync(folder))
-        for (const line of readFileSync(join(folder, file), 'utf8').split('\n')) {
-          const [, , latency, , seconds, micros] = line.split(' ').map(Number);
-          if (latency === undefined || seconds === undefined || micros === undefined) continue;
-          done.push([seconds * 1000 + micros / 1000, latency / 1000]);
-        }
-      rmSync(folder, { recursive: true, force: true });
-      const complaints = said.split('\n').filter((line) => /error|fatal|aborted/i.test(line));
-      return { done: done.sort(([a], [b]) => a - b), complaints };
-    },
-  };
-}
 
 /** The longest time in which nobody was served. */
 function longestGap(done: readonly Done[], from: number, to: number): number {
@@ -221,8 +44,6 @@ function longestGap(done: readonly Done[], from: number, to: number): number {
   }
   return longest;
 }
-
-// The runs -----------------------------------------------------------------------------------------------------------------
 
 interface Run {
   readonly from: number;
@@ -303,9 +124,8 @@ const skipped: Line = {
 };
 
 export async function switching(bench: Bench, size: SwitchSize): Promise<Line[]> {
-  const program = PGBOUNCER.find((path) => existsSync(path));
-  if (program === undefined) return [skipped];
-  const world = await openWorld(bench, program);
+  if (!hasPgbouncer) return [skipped];
+  const world = await openWorld(bench);
   try {
     return await measure(bench, world, size);
   } finally {
@@ -314,8 +134,8 @@ export async function switching(bench: Bench, size: SwitchSize): Promise<Line[]>
 }
 
 async function measure(bench: Bench, world: World, size: SwitchSize): Promise<Line[]> {
-  const { blue, port } = world;
-  await finished(pgbench(bench, { port: blue.port, user: 'postgres' }, ['-i', '-q', '-s', `${size.scale}`]));
+  const { blue, clients } = world;
+  await pgbench(bench, blue.urlOf(DATABASE), ['-i', '-q', '-s', `${size.scale}`]);
   const bytes = await on(blue.urlOf(DATABASE), async (client) => {
     await client.query('ALTER TABLE pgbench_history ADD COLUMN hid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY');
     await client.query(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ${ROLE}`);
@@ -325,19 +145,17 @@ async function measure(bench: Bench, world: World, size: SwitchSize): Promise<Li
     const { rows } = await client.query<{ bytes: string }>('SELECT pg_database_size(current_database()) AS bytes');
     return Number(rows[0]?.bytes);
   });
-  const clients = { port, user: ROLE };
-  const probe = await finished(pgbench(bench, clients, ['-n', '-c', `${CLIENTS}`, '-j', '2', '-T', `${size.seconds}`]));
+  const most = await maximum(bench, clients, CLIENTS, size.seconds);
   const before = await on(blue.urlOf(DATABASE), async (client) => {
     const { rows } = await client.query<{ n: string }>('SELECT count(*) AS n FROM pgbench_history');
     return Number(rows[0]?.n);
   });
-  const most = Number(/tps = ([\d.]+)/.exec(probe)?.[1] ?? NaN);
   const rate = most * LOAD;
   bench.note(
     `${formatBytes(bytes)}; at most ${most.toFixed(0)} transactions/s through PgBouncer, held at ${rate.toFixed(0)}`,
   );
 
-  const people = crowd(bench, port, rate);
+  const people = crowd(bench, clients, CLIENTS, rate);
   await sleep(3_000); // connections and caches
   const alone = { from: Date.now(), to: Date.now() + size.seconds * 2_000 };
   await sleep(size.seconds * 2_000);

@@ -16,7 +16,7 @@ import { work } from './pairProof';
 import type { Run } from './run';
 import { nowIso } from './run';
 import { canaryOf, report } from './stageReport';
-import { lookNow } from './watcher';
+import { lookNow, waitForHealth } from './watcher';
 
 // Who is over ------------------------------------------------------------------------------------------------------------
 
@@ -125,14 +125,10 @@ async function judged(run: Run, stage: StageControl): Promise<void> {
   }
 }
 
-async function untilKnown(run: Run, stage: StageControl, answered: () => boolean): Promise<void> {
-  await run.wait({
-    status: 'waiting',
-    waiting: {
-      type: 'health',
-      gate: null,
-      since: nowIso(),
-      until: null,
+function untilKnown(run: Run, stage: StageControl, answered: () => boolean): Promise<void> {
+  return waitForHealth(
+    run,
+    {
       reason: `stage ${stage.name} is not known to be well: ${unknown(run).join(', ')}`,
       evidence: { stage: canaryOf(run).stages.map(slim).at(-1) ?? null },
       commands: [
@@ -140,9 +136,8 @@ async function untilKnown(run: Run, stage: StageControl, answered: () => boolean
         ...commandsFor(run.state, 'retry', { target: stage.name }),
       ],
     },
-    until: () => answered() || unknown(run).length === 0,
-  });
-  run.show('running');
+    () => answered() || unknown(run).length === 0,
+  );
 }
 
 /** Its clock and its readings from the beginning. */

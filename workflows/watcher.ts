@@ -12,6 +12,7 @@ import type { MetricGate } from '../plan/model/plan';
 import { settle } from '../plan/model/messages';
 import { Back, causeOf, failed } from './failure';
 import { interruptible } from './interruptible';
+import type { WaitingFor } from '../plan/model/status';
 import type { Run } from './run';
 import { nowIso } from './run';
 import { inStage, noteTripped } from './stageReport';
@@ -145,18 +146,20 @@ export async function untilSure(run: Run): Promise<void> {
       .filter((c) => holdsBack(c, run.state.conditions[c.name]))
       .map((c) => c.name);
   if (unsure().length === 0) return;
+  const reason = `not known to be well: ${unsure().join(', ')}`;
+  await waitForHealth(run, { reason, evidence: {}, commands: [] }, () => unsure().length === 0);
+}
+
+/** Until what was not known is known, or a person answered. */
+export async function waitForHealth(
+  run: Run,
+  shown: Pick<WaitingFor, 'reason' | 'evidence' | 'commands'>,
+  until: () => boolean,
+): Promise<void> {
   await run.wait({
     status: 'waiting',
-    waiting: {
-      type: 'health',
-      gate: null,
-      since: nowIso(),
-      until: null,
-      reason: `not known to be well: ${unsure().join(', ')}`,
-      evidence: {},
-      commands: [],
-    },
-    until: () => unsure().length === 0,
+    waiting: { type: 'health', gate: null, since: nowIso(), until: null, ...shown },
+    until,
   });
   run.show('running');
 }

@@ -3,16 +3,13 @@
  * compared. Once for each fault: it must be found at the first stage, by what was measured, and everybody be sent home without a person. Keeps true: faults
  * are made past pgshift, which knows nothing of them; whatever is said of the outcome was looked at here.
  */
-import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { roadOf } from '../../plan/model/road';
 import type { CanaryPlan } from '../../plan/model/canary';
 import { validateCanary } from '../../plan/model/validateCanary';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
-import { temporalOptions } from '../../worker/temporal';
 import { openers } from '../gates';
 import { renderRoad } from '../render/road';
-import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import { judgeCanary } from './canaryJudge';
 import type { FaultSeen } from './canaryJudge';
@@ -21,10 +18,9 @@ import { onDatabase } from './database';
 import { FAULTS } from './faults';
 import type { Fault } from './faults';
 import { Readers } from './readers';
-import { DemoRun } from './run';
-import { behind, leftOver, openShop, SHOP } from './shop';
+import { DemoRun, onTemporal } from './run';
+import { leftOver, openRoutedShop, SHOP } from './shop';
 import type { PairStage, ShopUrls } from './shop';
-import { Writer, WRITER_CONNECTIONS, WRITER_RATE } from './writer';
 
 const BASELINE_MS = 3_000;
 /** Of the people, in the first stage. */
@@ -56,45 +52,34 @@ function planOf({ name, says, moves, metric, analysis }: Fault): Record<string, 
 }
 
 /** @param before the chapters that ran on this stage already: their writer's rows are still there. */
-export async function canaryChapter(
-  stage: PairStage,
-  terminal: Terminal,
-  before: readonly string[],
-): Promise<DemoPart> {
-  const settings = temporalOptions({ env: stage.stack.env, useDev: false });
-  const temporal = await Temporal.connect({ ...settings, uiUrl: stage.stack.uiUrl, taskQueue: 'pgshift' });
-  const abort = AbortSignal.timeout(CHAPTER_MS);
-  setMaxListeners(0, abort); // one for each look at the runs
-  const began = Date.now();
-  let writer: Writer | null = null;
-  try {
-    const urls = await openShop(stage);
-    const workload = behind(stage.workload, before.length);
-    const routed = { route: SHOP, green: urls.green };
-    writer = await Writer.start(urls.blue, workload, WRITER_RATE, WRITER_CONNECTIONS, routed);
-    const catalogue = await onDatabase(stage.url, (client) => fingerprintCatalog(client));
-    showRoad(terminal);
-    terminal.note(`a writer of its own process works through the router: ${BASELINE_MS / 1000} s for its baseline`);
-    await sleep(BASELINE_MS);
-    const faults: FaultSeen[] = [];
-    for (const fault of FAULTS) {
-      writer.period(fault.name);
-      const run = new DemoRun(`migration/app/demo_few_${fault.name}`, stage, terminal, temporal, abort);
-      faults.push(await tell({ stage, terminal, run, fault, urls }));
+export function canaryChapter(stage: PairStage, terminal: Terminal, before: readonly string[]): Promise<DemoPart> {
+  return onTemporal(stage, CHAPTER_MS, async (temporal, abort) => {
+    const began = Date.now();
+    const { writer, urls } = await openRoutedShop(stage, before);
+    try {
+      const catalogue = await onDatabase(stage.url, (client) => fingerprintCatalog(client));
+      showRoad(terminal);
+      terminal.note(`a writer of its own process works through the router: ${BASELINE_MS / 1000} s for its baseline`);
+      await sleep(BASELINE_MS);
+      const faults: FaultSeen[] = [];
+      for (const fault of FAULTS) {
+        writer.period(fault.name);
+        const run = new DemoRun(`migration/app/demo_few_${fault.name}`, stage, terminal, temporal, abort);
+        faults.push(await tell({ stage, terminal, run, fault, urls }));
+      }
+      return judgeCanary({
+        faults,
+        rows: stage.rows,
+        percent: FIRST_PERCENT,
+        ledger: await writer.check(),
+        catalogue: { before: catalogue, after: await onDatabase(stage.url, (client) => fingerprintCatalog(client)) },
+        periods: await writer.stop(),
+        seconds: (Date.now() - began) / 1000,
+      });
+    } finally {
+      writer.kill();
     }
-    return judgeCanary({
-      faults,
-      rows: stage.rows,
-      percent: FIRST_PERCENT,
-      ledger: await writer.check(),
-      catalogue: { before: catalogue, after: await onDatabase(stage.url, (client) => fingerprintCatalog(client)) },
-      periods: await writer.stop(),
-      seconds: (Date.now() - began) / 1000,
-    });
-  } finally {
-    writer?.kill();
-    await temporal.close();
-  }
+  });
 }
 
 function showRoad(terminal: Terminal): void {

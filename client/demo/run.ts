@@ -1,19 +1,38 @@
 /** One run of the demo, from outside: followed with the same view as `pgshift watch`, decided by the Temporal CLI with nothing of ours. */
 import { execFile } from 'node:child_process';
+import { setMaxListeners } from 'node:events';
 import { promisify } from 'node:util';
 import { Problem } from '../../plan/model/errors';
 import type { Report } from '../../plan/model/status';
+import { temporalOptions } from '../../worker/temporal';
 import { readReport } from '../commands/report';
 import { readStatus } from '../commands/status';
 import { follow } from '../follow';
 import type { Until } from '../follow';
 import { createProgressView } from '../render/progress';
-import type { Temporal } from '../temporal';
+import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import type { Stage } from './stage';
 
 const run = promisify(execFile);
 const BY = 'demo@pgshift.example';
+
+/** What a chapter is told with: Temporal as the stage runs it, and the end of its time (`longestMs`), so that what hangs is a failure with its place. */
+export async function onTemporal<T>(
+  { stack }: Stage,
+  longestMs: number,
+  tell: (temporal: Temporal, abort: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const settings = temporalOptions({ env: stack.env, useDev: false });
+  const temporal = await Temporal.connect({ ...settings, uiUrl: stack.uiUrl, taskQueue: 'pgshift' });
+  try {
+    const abort = AbortSignal.timeout(longestMs);
+    setMaxListeners(0, abort); // one for each look at a run
+    return await tell(temporal, abort);
+  } finally {
+    await temporal.close();
+  }
+}
 
 export interface DemoStart {
   readonly type: 'schemaMigration' | 'blueGreen' | 'canary';

@@ -12,6 +12,7 @@ import { target } from '../../postgres/types';
 import { onDatabase } from './database';
 import type { Stage } from './stage';
 import type { Workload } from './workload';
+import { WRITER_CONNECTIONS, WRITER_RATE, Writer } from './writer';
 
 /** The application's role and its route. */
 export const SHOP = 'shop_app';
@@ -25,7 +26,7 @@ export interface ShopUrls {
 }
 
 /** What the application's role may do on blue, and schema pgshift, which its router follows. May be done again. */
-export async function openShop({ url, greenUrl }: PairStage): Promise<ShopUrls> {
+async function openShop({ url, greenUrl }: PairStage): Promise<ShopUrls> {
   const { password } = new URL(url);
   await onDatabase(url, async (client) => {
     const known = await client.query('SELECT FROM pg_roles WHERE rolname = $1', [SHOP]);
@@ -54,8 +55,19 @@ export async function openShop({ url, greenUrl }: PairStage): Promise<ShopUrls> 
   return { blue: as(url), green: as(greenUrl) };
 }
 
+/** The shop with a writer that follows its route. @param before the chapters that ran on this stage already: their writer's rows are still there. */
+export async function openRoutedShop(
+  stage: PairStage,
+  before: readonly string[],
+): Promise<{ readonly urls: ShopUrls; readonly writer: Writer }> {
+  const urls = await openShop(stage);
+  const workload = behind(stage.workload, before.length);
+  const routed = { route: SHOP, green: urls.green };
+  return { urls, writer: await Writer.start(urls.blue, workload, WRITER_RATE, WRITER_CONNECTIONS, routed) };
+}
+
 /** Keys and copies that none of the `writers` before it on this stage has used. */
-export const behind = (workload: Workload, writers: number): Workload => ({
+const behind = (workload: Workload, writers: number): Workload => ({
   ...workload,
   firstKey: (BigInt(workload.firstKey) + (BigInt(workload.firstKey) / 8n) * BigInt(writers)).toString(),
   firstCopy: workload.firstCopy + 500 * writers,

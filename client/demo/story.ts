@@ -3,15 +3,12 @@
  * keeps true: whatever it prints about the outcome was looked at here, in the database or in the writer's own figures, and is a claim
  * that holds or fails the demo.
  */
-import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { validatePlan } from '../../plan/model/validate';
 import { formatCount } from '../../plan/model/values';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { readCatalog } from '../../postgres/catalog/read';
-import { temporalOptions } from '../../worker/temporal';
-import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import { changeSql } from './change';
 import { openDatabase } from './database';
@@ -20,7 +17,7 @@ import type { Resumed } from './kill';
 import { judge } from './judge';
 import type { Seen } from './judge';
 import type { DemoPart } from './claims';
-import { DemoRun } from './run';
+import { DemoRun, onTemporal } from './run';
 import { planText } from './planText';
 import type { ShownPlan } from './planText';
 import { readShape } from './shape';
@@ -35,22 +32,18 @@ const HOLD_MS = 5_000;
 /** The whole chapter must not hang: what takes longer is a failure, with the place where it stood. */
 const CHAPTER_MS = 10 * 60_000;
 
-export async function schemaChapter(stage: Stage, terminal: Terminal): Promise<DemoPart> {
-  const settings = temporalOptions({ env: stage.stack.env, useDev: false });
-  const temporal = await Temporal.connect({ ...settings, uiUrl: stage.stack.uiUrl, taskQueue: 'pgshift' });
-  const client = await openDatabase(stage.url);
-  const writer = await Writer.start(stage.url, stage.workload);
-  const abort = AbortSignal.timeout(CHAPTER_MS);
-  setMaxListeners(0, abort); // one for each look at the run
-  try {
-    const run = new DemoRun(`migration/app/${DEMO_MIGRATION}`, stage, terminal, temporal, abort);
-    return await new SchemaStory(stage, terminal, client, run, writer, abort).tell();
-  } finally {
-    writer.kill();
-    await client.end().catch(() => undefined);
-    await temporal.close();
-  }
-}
+export const schemaChapter = (stage: Stage, terminal: Terminal): Promise<DemoPart> =>
+  onTemporal(stage, CHAPTER_MS, async (temporal, abort) => {
+    const client = await openDatabase(stage.url);
+    const writer = await Writer.start(stage.url, stage.workload);
+    try {
+      const run = new DemoRun(`migration/app/${DEMO_MIGRATION}`, stage, terminal, temporal, abort);
+      return await new SchemaStory(stage, terminal, client, run, writer, abort).tell();
+    } finally {
+      writer.kill();
+      await client.end().catch(() => undefined);
+    }
+  });
 
 class SchemaStory {
   constructor(

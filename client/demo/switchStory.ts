@@ -2,26 +2,23 @@
  * Chapter "bluegreen": the shop moves to another database under live writes, approved by a signal, and comes back inside its hold. It keeps true: the
  * writer is an application like any other, with a role of its own and the router library; whatever is said of the outcome was looked at here.
  */
-import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { roadOf } from '../../plan/model/road';
 import { validateBlueGreen } from '../../plan/model/validate';
 import { fingerprintCatalog } from '../../postgres/catalog/diff';
-import { temporalOptions } from '../../worker/temporal';
 import { openers } from '../gates';
 import { renderRoad } from '../render/road';
-import { Temporal } from '../temporal';
 import type { Terminal } from '../terminal';
 import type { DemoPart } from './claims';
 import { onDatabase } from './database';
-import { DemoRun } from './run';
-import { behind, leftOver, openShop, SHOP } from './shop';
+import { DemoRun, onTemporal } from './run';
+import { leftOver, openRoutedShop, SHOP } from './shop';
 import type { PairStage } from './shop';
 import type { Stage } from './stage';
 import { tableOf } from './stage';
 import { judgeSwitch } from './switchJudge';
 import type { SwitchSeen } from './switchJudge';
-import { Writer, WRITER_CONNECTIONS, WRITER_RATE } from './writer';
+import type { Writer } from './writer';
 
 const NAME = 'demo_move';
 const BASELINE_MS = 5_000;
@@ -30,27 +27,16 @@ const ON_GREEN_MS = 5_000;
 const CHAPTER_MS = 10 * 60_000;
 
 /** @param before the chapters that ran on this stage already: their writer's rows are still there. */
-export async function switchChapter(
-  stage: PairStage,
-  terminal: Terminal,
-  before: readonly string[],
-): Promise<DemoPart> {
-  const settings = temporalOptions({ env: stage.stack.env, useDev: false });
-  const temporal = await Temporal.connect({ ...settings, uiUrl: stage.stack.uiUrl, taskQueue: 'pgshift' });
-  const abort = AbortSignal.timeout(CHAPTER_MS);
-  setMaxListeners(0, abort); // one for each look at the run
-  let writer: Writer | null = null;
-  try {
-    const urls = await openShop(stage);
-    const routed = { route: SHOP, green: urls.green };
-    const workload = before.length === 0 ? stage.workload : behind(stage.workload, before.length);
-    writer = await Writer.start(urls.blue, workload, WRITER_RATE, WRITER_CONNECTIONS, routed);
-    const run = new DemoRun(`migration/app/${NAME}`, stage, terminal, temporal, abort);
-    return await tell({ stage, terminal, run, writer });
-  } finally {
-    writer?.kill();
-    await temporal.close();
-  }
+export function switchChapter(stage: PairStage, terminal: Terminal, before: readonly string[]): Promise<DemoPart> {
+  return onTemporal(stage, CHAPTER_MS, async (temporal, abort) => {
+    const { writer } = await openRoutedShop(stage, before);
+    try {
+      const run = new DemoRun(`migration/app/${NAME}`, stage, terminal, temporal, abort);
+      return await tell({ stage, terminal, run, writer });
+    } finally {
+      writer.kill();
+    }
+  });
 }
 
 interface Scene {

@@ -3,7 +3,7 @@
  * cut, under writers: which must end as if nobody had died.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -96,7 +96,12 @@ export interface PairServers {
 
 /** Those that these victims need. */
 export async function startPairServers(victims: readonly Victim[]): Promise<PairServers & { stop(): Promise<void> }> {
-  const home = (): string => serverHome('pair');
+  const homes: string[] = [];
+  const home = (): string => {
+    const made = serverHome('pair');
+    homes.push(made);
+    return made;
+  };
   const postgres = (): Promise<OwnPostgres> =>
     startOwnPostgres(home(), { settings: { wal_retrieve_retry_interval: '200ms' } });
   const servers = {
@@ -106,7 +111,10 @@ export async function startPairServers(victims: readonly Victim[]): Promise<Pair
   };
   return {
     ...servers,
-    stop: async () => void (await Promise.all(Object.values(servers).map((one) => one.stop()))),
+    stop: async () => {
+      await Promise.all(Object.values(servers).map((one) => one.stop()));
+      for (const one of homes) rmSync(one, { recursive: true, force: true });
+    },
   };
 }
 
