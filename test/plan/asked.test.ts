@@ -3,10 +3,11 @@ import { fingerprintCatalog } from '../../postgres/catalog/diff';
 import { catalogDiffLines } from '../../postgres/catalog/report';
 import { freshDatabase } from '../support/database';
 import { planOn } from '../support/naive';
+import { drawn } from '../support/whole';
 import { CASES, SETUP } from './equalCases';
 
 describe('what a plan asks for', () => {
-  for (const { name, sql, setup, plain, extra } of CASES) {
+  for (const { name, sql, setup, plain, extra } of drawn(CASES)) {
     it(name, async () => {
       const database = await freshDatabase(18, SETUP);
       try {

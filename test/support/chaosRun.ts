@@ -2,7 +2,7 @@
  * Cases of a chaos matrix in a few lanes, since most of their time is waiting, and the file that says how they ended. PGSHIFT_CHAOS_ONLY=regexp runs a
  * part of them (and writes nothing), PGSHIFT_CHAOS_LANES=n as many at once.
  */
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 export interface Case {
@@ -41,6 +41,15 @@ export async function runCases(cases: readonly Case[], lanes: number): Promise<C
     }),
   );
   return results;
+}
+
+/** What an earlier session wrote of the same matrix. */
+export function readResults(file: string): CaseResult[] {
+  const path = resolve(__dirname, '../chaos', file);
+  if (!existsSync(path)) return [];
+  return [...readFileSync(path, 'utf8').matchAll(/^\| (.+?) \| (as undisturbed|FAILED) \| ([\d.]+) \|$/gm)].map(
+    ([, name = '', end, seconds]) => ({ name, seconds: Number(seconds), failure: end === 'FAILED' ? 'earlier' : null }),
+  );
 }
 
 /** `file` lies in test/chaos and is written when everything ran; `seed` as kills.ts printed it, null = nothing was drawn. */

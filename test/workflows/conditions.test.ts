@@ -4,7 +4,10 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findPostgresBin } from '../../worker/embedded/tools';
+import { drawnTests } from '../support/whole';
 import type { Harness } from './harness';
+
+const often = drawnTests();
 import { failure, harness, reportOf, send, statusOf, until } from './harness';
 
 let h: Harness;
@@ -29,7 +32,7 @@ const set = (value: number | null) => h.database.query(`UPDATE reading SET value
 const condition = { name: 'errors', source: 'sql', query: 'SELECT value FROM reading', interval: '100ms' };
 beforeEach(() => set(1));
 
-test('a health condition that fails while a gate waits takes the change back, with reason and time', async () => {
+often('a health condition that fails while a gate waits takes the change back, with reason and time', async () => {
   const name = await table();
   const handle = await h.start({
     sql: retype(name),
@@ -47,7 +50,7 @@ test('a health condition that fails while a gate waits takes the change back, wi
   expect((await reportOf(handle)).health.at(-1)).toMatchObject({ name: 'errors', verdict: 'failed', value: 9 });
 });
 
-test('failures are counted, pause waits for a person, alert does nothing', async () => {
+often('failures are counted, pause waits for a person, alert does nothing', async () => {
   const name = await table();
   const handle = await h.start({
     sql: retype(name),
@@ -69,7 +72,7 @@ test('failures are counted, pause waits for a person, alert does nothing', async
   await handle.result();
 });
 
-test('what is not known holds back the contract, until it is known', async () => {
+often('what is not known holds back the contract, until it is known', async () => {
   const name = await table();
   await set(null);
   const handle = await h.start({ sql: retype(name), hold: '0s', health: [{ ...condition, failWhen: 'value > 5' }] });
@@ -79,7 +82,7 @@ test('what is not known holds back the contract, until it is known', async () =>
   await handle.result();
 });
 
-test('a condition that cannot be read is an error, and too many errors fail', async () => {
+often('a condition that cannot be read is an error, and too many errors fail', async () => {
   const name = await table();
   const handle = await h.start({
     sql: retype(name),
@@ -91,7 +94,7 @@ test('a condition that cannot be read is an error, and too many errors fail', as
   expect(ended.message).toBe('errors: could not be read 3 times in a row');
 });
 
-test('a baseline is measured before the first step, and compared with', async () => {
+often('a baseline is measured before the first step, and compared with', async () => {
   const name = await table();
   await set(10);
   const handle = await h.start({
@@ -107,7 +110,7 @@ test('a baseline is measured before the first step, and compared with', async ()
   expect(await failure(handle)).toMatchObject({ details: { cause: 'HealthFailed' } });
 });
 
-test('a metric gate opens by itself', async () => {
+often('a metric gate opens by itself', async () => {
   const name = await table();
   await set(50);
   const gate = {
@@ -127,7 +130,7 @@ test('a metric gate opens by itself', async () => {
   expect((await reportOf(handle)).approvals).toMatchObject([{ gate: 'contract', verdict: 'opened', by: 'pgshift' }]);
 });
 
-test('HTTP conditions and hooks: called once with a key, and a hook that fails stops the run', async () => {
+often('HTTP conditions and hooks: called once with a key, and a hook that fails stops the run', async () => {
   const calls: Record<string, unknown>[] = [];
   let answer = 500;
   const server = createServer((request, response) => {
@@ -174,7 +177,7 @@ test('HTTP conditions and hooks: called once with a key, and a hook that fails s
   server.close();
 });
 
-test('a window: waits for it, and says until when', async () => {
+often('a window: waits for it, and says until when', async () => {
   const name = await table();
   const far = new Date(Date.now() + 5 * 86_400_000);
   const window = { cron: `0 3 ${far.getUTCDate()} ${far.getUTCMonth() + 1} *`, duration: '1h' };
@@ -188,7 +191,7 @@ test('a window: waits for it, and says until when', async () => {
   await open.result();
 });
 
-test('timeout: the way back, or a person', async () => {
+often('timeout: the way back, or a person', async () => {
   const throttle = { batch: { target: '20ms', min: 10, max: 10 } };
   // 40,000 rows by tens: thousands of transactions, so that no machine is done within the timeout.
   const handle = await h.start({ sql: retype(await table(40_000)), throttle, timeout: '1500ms' });
@@ -202,7 +205,7 @@ test('timeout: the way back, or a person', async () => {
   await asks.result();
 });
 
-test('mode safe makes a backup and proves it', async () => {
+often('mode safe makes a backup and proves it', async () => {
   const handle = await h.start({ sql: retype(await table()), mode: 'safe', hold: '0s' });
   await handle.result();
   expect((await reportOf(handle)).measured['backup']).toMatchObject({ bytes: expect.any(Number) });

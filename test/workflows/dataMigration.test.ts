@@ -3,7 +3,10 @@ import type { WorkflowHandle } from '@temporalio/client';
 import type { FreshDatabase } from '../support/database';
 import { freshDatabase } from '../support/database';
 import { contents, needPostgresTools } from '../support/copy';
+import { drawnTests } from '../support/whole';
 import type { Harness } from './harness';
+
+const often = drawnTests();
 import { failure, harness, progressOf, reportOf, send, statusOf, until } from './harness';
 
 const SHOP = `
@@ -69,7 +72,7 @@ test('every row once, proven; gates are waited for; the name is used', async () 
   await expect(failure(await start({ name: `move_${counter}` }))).resolves.toMatchObject({ type: 'AlreadyApplied' });
 });
 
-test('reject and cancel leave nothing, in the target and on the source', async () => {
+often('reject and cancel leave nothing, in the target and on the source', async () => {
   const rejected = await start({ gates: { build: 'manual' } });
   await until(rejected, ({ waitingFor }) => waitingFor?.type === 'gate');
   expect(await holders()).toBe(1);
@@ -84,7 +87,7 @@ test('reject and cancel leave nothing, in the target and on the source', async (
   expect(await holders()).toBe(0);
 });
 
-test('a table that fails is set aside while the others go on; skip and retry by signal', async () => {
+often('a table that fails is set aside while the others go on; skip and retry by signal', async () => {
   // Rewritten between the snapshot and the copy.
   const handle = await start({ gates: { copy: 'manual' }, verify: 'full' });
   await until(handle, ({ waitingFor }) => waitingFor?.type === 'gate');
@@ -109,7 +112,7 @@ test('a table that fails is set aside while the others go on; skip and retry by 
   });
 });
 
-test('a map, bad rows within the limit, an alert, and how it adds up', async () => {
+often('a map, bad rows within the limit, an alert, and how it adds up', async () => {
   const map = { orders: { where: 'id > 100', validate: { note: { sql: 'id % 500 <> 0' } } } };
   const handle = await start({ tables: { include: ['orders', 'tiny'] }, map, errors: { rate: 0.01 } });
   await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
@@ -122,7 +125,7 @@ test('a map, bad rows within the limit, an alert, and how it adds up', async () 
   ).toEqual([{ level: 'warning' }]);
 });
 
-test('the limit of bad rows takes it back, and leaves the list', async () => {
+often('the limit of bad rows takes it back, and leaves the list', async () => {
   const handle = await start({ map: { orders: { validate: { note: { sql: 'id <> 77' } } } } });
   await expect(failure(handle)).resolves.toMatchObject({ type: 'RolledBack', details: { cause: 'ErrorBudgetSpent' } });
   expect(await userTables()).toEqual([]);
@@ -131,7 +134,7 @@ test('the limit of bad rows takes it back, and leaves the list', async () => {
   ]);
 });
 
-test('pause and tune in the middle of a copy: every row once', async () => {
+often('pause and tune in the middle of a copy: every row once', async () => {
   const handle = await start({ profile: 'bulk', parallel: { tables: 1 }, gates: { copy: 'manual' } });
   await until(handle, ({ waitingFor }) => waitingFor?.type === 'gate');
   await send(handle, 'approve', { by: 'ann' });
@@ -143,7 +146,7 @@ test('pause and tune in the middle of a copy: every row once', async () => {
   expect((await contents(h.database)).rows).toEqual((await contents(source)).rows);
 });
 
-test('bad input is refused and leaves nothing', async () => {
+often('bad input is refused and leaves nothing', async () => {
   await expect(failure(await start({ transfer: 'incremental' }))).resolves.toMatchObject({ type: 'InvalidPlan' });
   await expect(failure(await start({ map: { orders: { where: 'nix' } } }))).resolves.toMatchObject({
     type: 'NoSuchObject',

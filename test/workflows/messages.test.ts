@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { drawn } from '../support/whole';
+import { drawn, drawnTests } from '../support/whole';
 import type { Harness } from './harness';
+
+const often = drawnTests();
 import { failure, harness, progressOf, reportOf, send, statusOf, until } from './harness';
 
 let h: Harness;
@@ -56,7 +58,7 @@ test('updates answer, refuse with their code, and know duplicates', async () => 
   expect(await refusal(update(handle, 'approve', { by: 'ann' }))).not.toBe('accepted');
 });
 
-test('an approval that was sent before the first task counts', async () => {
+often('an approval that was sent before the first task counts', async () => {
   await h.stopWorker();
   const workflowId = `test/early/${randomUUID()}`;
   const handle = await h.client.workflow.signalWithStart('schemaMigration', {
@@ -71,7 +73,7 @@ test('an approval that was sent before the first task counts', async () => {
   expect((await reportOf(handle)).approvals).toMatchObject([{ gate: 'contract', by: 'ann' }]);
 });
 
-test('a gate that nobody decides expires', async () => {
+often('a gate that nobody decides expires', async () => {
   const handle = await h.start({
     sql: addColumn(await table()),
     gates: { contract: { type: 'manual', expires: '300ms' } },
@@ -80,7 +82,7 @@ test('a gate that nobody decides expires', async () => {
   expect((await reportOf(handle)).approvals).toMatchObject([{ gate: 'contract', verdict: 'expired', by: 'pgshift' }]);
 });
 
-test('an expired gate that holds still opens', async () => {
+often('an expired gate that holds still opens', async () => {
   const handle = await h.start({
     sql: addColumn(await table()),
     gates: { contract: { type: 'manual', expires: '200ms', onExpiry: 'hold', quorum: 2 } },
@@ -92,7 +94,7 @@ test('an expired gate that holds still opens', async () => {
   await handle.result();
 });
 
-test('approve and cancel at the same instant: exactly one wins (R16)', async () => {
+often('approve and cancel at the same instant: exactly one wins (R16)', async () => {
   for (const round of drawn([0, 1, 2, 3])) {
     const name = await table();
     const handle = await h.start({
@@ -121,7 +123,7 @@ test('approve and cancel at the same instant: exactly one wins (R16)', async () 
   }
 });
 
-test('pause, tune and resume in the middle of a backfill', async () => {
+often('pause, tune and resume in the middle of a backfill', async () => {
   const name = await table(6_000);
   const throttle = { batch: { target: '20ms', min: 20, max: 20 } };
   const handle = await h.start({
@@ -150,7 +152,7 @@ test('pause, tune and resume in the middle of a backfill', async () => {
   expect(await progressOf(handle)).toMatchObject({ percent: 100 });
 });
 
-test('a worker that stops in the middle of a backfill is followed by another', async () => {
+often('a worker that stops in the middle of a backfill is followed by another', async () => {
   const name = await table(40_000);
   const throttle = { batch: { target: '20ms', min: 60, max: 60 } };
   const handle = await h.start({
@@ -170,7 +172,7 @@ test('a worker that stops in the middle of a backfill is followed by another', a
   expect(backfill).toMatchObject({ status: 'done', rows: 40_000 });
 });
 
-test('the hold is tuned and runs through a pause', async () => {
+often('the hold is tuned and runs through a pause', async () => {
   const name = await table();
   const handle = await h.start({ sql: `ALTER TABLE ${name} ALTER COLUMN amount TYPE numeric(14,4);`, hold: '1h' });
   await until(handle, (s) => s.status === 'holding');
@@ -184,7 +186,7 @@ test('the hold is tuned and runs through a pause', async () => {
   await handle.result();
 });
 
-test('bad plans end at once, non-retryable, with their code', async () => {
+often('bad plans end at once, non-retryable, with their code', async () => {
   for (const [plan, code] of [
     [{ sql: 'x', gate: {} }, 'InvalidPlan'],
     [{ sql: 'x', versions: { from: 'a', to: 'b' } }, 'NotYet'],
@@ -202,7 +204,7 @@ test('bad plans end at once, non-retryable, with their code', async () => {
   }
 });
 
-test('names: in use, applied, changed, free again after a rollback', async () => {
+often('names: in use, applied, changed, free again after a rollback', async () => {
   const name = `once_${tables}`;
   const sql = addColumn(await table());
   const first = await h.start({ name, sql, gates: { contract: 'manual' } });
@@ -215,7 +217,7 @@ test('names: in use, applied, changed, free again after a rollback', async () =>
   expect((await failure(await h.start({ name, sql: `${sql} ` }))).type).toBe('ChecksumMismatch');
 });
 
-test('after its end a change is taken back by workflow rollback, with a gate', async () => {
+often('after its end a change is taken back by workflow rollback, with a gate', async () => {
   const name = `later_${tables}`;
   const relation = await table();
   await (await h.start({ name, sql: `ALTER TABLE ${relation} ADD COLUMN extra text;` })).result();
@@ -245,28 +247,31 @@ test('after its end a change is taken back by workflow rollback, with a gate', a
   expect(columns.map((c) => c['attname'])).toEqual(['id', 'amount']);
 });
 
-test('rows that cannot go back after the end are counted before a person decides; a refusal is the last error', async () => {
-  const name = `rows_${tables}`;
-  const relation = await table();
-  await (await h.start({ name, sql: `DELETE FROM ${relation} WHERE id <= 2`, archive: { to: 'old_rows' } })).result();
-  await h.database.query(`INSERT INTO ${relation} (id) VALUES (1)`);
-  const begin = () =>
-    h.client.workflow.start('rollback', {
-      workflowId: `rollback/${randomUUID()}`,
-      taskQueue: h.taskQueue,
-      args: [{ database: 'app', migration: name, by: 'ann' }],
-    });
-  const back = await begin();
-  const asked = await until(back, (s) => s.waitingFor?.gate === 'rollback');
-  expect(asked.waitingFor?.reason).toMatch(/1 rows .*pgshift.differences/);
-  await send(back, 'approve', { by: 'bob' });
-  await back.result();
-  const again = await begin();
-  expect((await failure(again)).type).toBe('NotNow');
-  expect((await statusOf(again)).lastError).toMatchObject({ code: 'NotNow' });
-});
+often(
+  'rows that cannot go back after the end are counted before a person decides; a refusal is the last error',
+  async () => {
+    const name = `rows_${tables}`;
+    const relation = await table();
+    await (await h.start({ name, sql: `DELETE FROM ${relation} WHERE id <= 2`, archive: { to: 'old_rows' } })).result();
+    await h.database.query(`INSERT INTO ${relation} (id) VALUES (1)`);
+    const begin = () =>
+      h.client.workflow.start('rollback', {
+        workflowId: `rollback/${randomUUID()}`,
+        taskQueue: h.taskQueue,
+        args: [{ database: 'app', migration: name, by: 'ann' }],
+      });
+    const back = await begin();
+    const asked = await until(back, (s) => s.waitingFor?.gate === 'rollback');
+    expect(asked.waitingFor?.reason).toMatch(/1 rows .*pgshift.differences/);
+    await send(back, 'approve', { by: 'bob' });
+    await back.result();
+    const again = await begin();
+    expect((await failure(again)).type).toBe('NotNow');
+    expect((await statusOf(again)).lastError).toMatchObject({ code: 'NotNow' });
+  },
+);
 
-test('what a terminated run left is taken back by workflow rollback, then the name is free', async () => {
+often('what a terminated run left is taken back by workflow rollback, then the name is free', async () => {
   const name = `killed_${tables}`;
   const relation = await table();
   const plan = {
@@ -293,7 +298,7 @@ test('what a terminated run left is taken back by workflow rollback, then the na
   await again.result();
 });
 
-test('a run that is cancelled before its claim leaves the row of another alone', async () => {
+often('a run that is cancelled before its claim leaves the row of another alone', async () => {
   const name = `owner_${tables}`;
   const sql = addColumn(await table());
   const owner = await h.start({ name, sql, gates: { contract: 'manual' } });
@@ -310,7 +315,7 @@ test('a run that is cancelled before its claim leaves the row of another alone',
   expect(history.events?.length).toBeLessThan(60);
 });
 
-test('a dry run writes nothing and shows its steps', async () => {
+often('a dry run writes nothing and shows its steps', async () => {
   const fresh = await h.database.query(`SELECT count(*) FROM pgshift.migrations`);
   const handle = await h.start({ mode: 'dry-run', sql: addColumn(await table()), gates: { contract: 'manual' } });
   const result = (await handle.result()) as { plan: { steps: unknown[] } };

@@ -5,7 +5,10 @@ import { contents, eventually, needPostgresTools } from '../support/copy';
 import type { FreshDatabase } from '../support/database';
 import { freshDatabase } from '../support/database';
 import { forgetSlots, leftOn } from '../support/stream';
+import { drawnTests } from '../support/whole';
 import type { Harness } from './harness';
+
+const often = drawnTests();
 import { failure, harness, progressOf, reportOf, send, until } from './harness';
 
 const SHOP = `
@@ -101,7 +104,7 @@ test('a writer all the time: followed, paused and resumed, verified behind the s
   }
 });
 
-test('reject and cancel while it is followed take everything back, on both sides', async () => {
+often('reject and cancel while it is followed take everything back, on both sides', async () => {
   const rejected = await start();
   await following(rejected);
   expect(await leftOn(source)).toHaveLength(2);
@@ -116,54 +119,60 @@ test('reject and cancel while it is followed take everything back, on both sides
   expect([await userTables(), await leftOn(source)]).toEqual([[], []]);
 });
 
-test('a change that the target refuses holds the stream; retry and skip by signal; equal rows at the end', async () => {
-  const handle = await start({ streaming: { flush: '50ms', onError: 'retry' }, verify: 'none' });
-  await following(handle);
-  await h.database.query(
-    `ALTER TABLE customer ADD CONSTRAINT no_x CHECK (name <> 'x'); ALTER TABLE orders ADD CONSTRAINT no_y CHECK (note <> 'y')`,
-  );
-  await source.query(`UPDATE customer SET name = 'x' WHERE id = 5`);
-  const held = await until(handle, ({ lastError }) => lastError !== null);
-  expect(held.lastError).toMatchObject({ code: 'StepFailed' });
-  expect((await progressOf(handle)).tables).toContainEqual(
-    expect.objectContaining({ table: 'public.customer', state: 'quarantined' }),
-  );
-  await h.database.query(`ALTER TABLE customer DROP CONSTRAINT no_x`);
-  await send(handle, 'retry', { by: 'ann', target: 'public.customer' });
-  await eventually(async () => (await count(`SELECT id AS n FROM customer WHERE name = 'x'`)) === 5);
-  await source.query(`UPDATE orders SET note = 'y' WHERE id = 9`);
-  await until(handle, ({ lastError }) => lastError !== null);
-  await send(handle, 'approve', { by: 'ann', gate: 'finish' });
-  await until(handle, ({ waitingFor }) => waitingFor?.type === 'person');
-  await send(handle, 'skip', { by: 'ann', target: 'public.orders' });
-  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
-  expect((await reportOf(handle)).measured).toMatchObject({ stream: { skipped: 1 } });
-  expect(
-    await h.database.query(`SELECT table_name, key FROM pgshift.quarantine WHERE table_name = 'public.orders'`),
-  ).toEqual([{ table_name: 'public.orders', key: { id: '9' } }]);
-  expect(await leftOn(source)).toEqual([]);
-});
+often(
+  'a change that the target refuses holds the stream; retry and skip by signal; equal rows at the end',
+  async () => {
+    const handle = await start({ streaming: { flush: '50ms', onError: 'retry' }, verify: 'none' });
+    await following(handle);
+    await h.database.query(
+      `ALTER TABLE customer ADD CONSTRAINT no_x CHECK (name <> 'x'); ALTER TABLE orders ADD CONSTRAINT no_y CHECK (note <> 'y')`,
+    );
+    await source.query(`UPDATE customer SET name = 'x' WHERE id = 5`);
+    const held = await until(handle, ({ lastError }) => lastError !== null);
+    expect(held.lastError).toMatchObject({ code: 'StepFailed' });
+    expect((await progressOf(handle)).tables).toContainEqual(
+      expect.objectContaining({ table: 'public.customer', state: 'quarantined' }),
+    );
+    await h.database.query(`ALTER TABLE customer DROP CONSTRAINT no_x`);
+    await send(handle, 'retry', { by: 'ann', target: 'public.customer' });
+    await eventually(async () => (await count(`SELECT id AS n FROM customer WHERE name = 'x'`)) === 5);
+    await source.query(`UPDATE orders SET note = 'y' WHERE id = 9`);
+    await until(handle, ({ lastError }) => lastError !== null);
+    await send(handle, 'approve', { by: 'ann', gate: 'finish' });
+    await until(handle, ({ waitingFor }) => waitingFor?.type === 'person');
+    await send(handle, 'skip', { by: 'ann', target: 'public.orders' });
+    await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+    expect((await reportOf(handle)).measured).toMatchObject({ stream: { skipped: 1 } });
+    expect(
+      await h.database.query(`SELECT table_name, key FROM pgshift.quarantine WHERE table_name = 'public.orders'`),
+    ).toEqual([{ table_name: 'public.orders', key: { id: '9' } }]);
+    expect(await leftOn(source)).toEqual([]);
+  },
+);
 
-test('a stream that cannot go on is taken back, or waits for a person where the plan says so; long histories are renewed', async () => {
-  await h.stopWorker();
-  await h.startWorker({ continueAsNewEvents: 60, watchMs: 300 });
-  const handle = await start({ onFailure: 'pause', gates: { finish: { type: 'manual', expires: '10m' } } });
-  await following(handle);
-  const first = (await handle.describe()).runId;
-  await eventually(async () => (await handle.describe()).runId !== first, 60_000);
-  await h.database.query(`ALTER TABLE customer ADD CONSTRAINT no_x CHECK (name <> 'x')`);
-  await source.query(`UPDATE customer SET name = 'x' WHERE id = 5`);
-  const paused = await until(handle, ({ status }) => status === 'paused');
-  expect(paused.lastError).toMatchObject({ code: 'StepFailed' });
-  await h.database.query(`ALTER TABLE customer DROP CONSTRAINT no_x`);
-  await send(handle, 'resume', { by: 'ann' });
-  await eventually(async () => (await count(`SELECT id AS n FROM customer WHERE name = 'x'`)) === 5);
-  await send(handle, 'approve', { by: 'ann', gate: 'finish' });
-  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
-  expect((await contents(h.database)).rows).toEqual((await contents(source)).rows);
-});
+often(
+  'a stream that cannot go on is taken back, or waits for a person where the plan says so; long histories are renewed',
+  async () => {
+    await h.stopWorker();
+    await h.startWorker({ continueAsNewEvents: 60, watchMs: 300 });
+    const handle = await start({ onFailure: 'pause', gates: { finish: { type: 'manual', expires: '10m' } } });
+    await following(handle);
+    const first = (await handle.describe()).runId;
+    await eventually(async () => (await handle.describe()).runId !== first, 60_000);
+    await h.database.query(`ALTER TABLE customer ADD CONSTRAINT no_x CHECK (name <> 'x')`);
+    await source.query(`UPDATE customer SET name = 'x' WHERE id = 5`);
+    const paused = await until(handle, ({ status }) => status === 'paused');
+    expect(paused.lastError).toMatchObject({ code: 'StepFailed' });
+    await h.database.query(`ALTER TABLE customer DROP CONSTRAINT no_x`);
+    await send(handle, 'resume', { by: 'ann' });
+    await eventually(async () => (await count(`SELECT id AS n FROM customer WHERE name = 'x'`)) === 5);
+    await send(handle, 'approve', { by: 'ann', gate: 'finish' });
+    await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+    expect((await contents(h.database)).rows).toEqual((await contents(source)).rows);
+  },
+);
 
-test('increments on a schedule until a person ends them; one pass without a schedule', async () => {
+often('increments on a schedule until a person ends them; one pass without a schedule', async () => {
   const handle = await start({
     transfer: 'incremental',
     streaming: undefined,
@@ -196,7 +205,7 @@ test('increments on a schedule until a person ends them; one pass without a sche
   expect((await reportOf(once)).proof).toMatchObject([{ equal: true }, { equal: true }]);
 });
 
-test('what cannot be followed is refused before anything is written', async () => {
+often('what cannot be followed is refused before anything is written', async () => {
   const refused = async (plan: Record<string, unknown>) => (await failure(await start(plan))).type;
   expect(await refused({ streaming: { capture: 'triggers', slot: 'a' } })).toBe('InvalidPlan');
   expect(await refused({ transfer: 'full' })).toBe('InvalidPlan');
