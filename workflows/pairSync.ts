@@ -60,12 +60,9 @@ export async function sync(run: Run): Promise<void> {
       await copyTables(run, openSlot);
       if (c.quarantined.some(({ skipped }) => skipped))
         throw new Back(causeOf('Rejected', 'a table was left out of the copy: a switch takes every table'));
+      // Rows are all there and their slot keeps what came since: here a new snapshot will do, and a new slot would leave out what lies between.
       await work(run, 'sync', () =>
-        withSnapshot(
-          run,
-          () => run.ask('buildRest', syncArgs(run, 0), 'foreign keys, triggers, positions, views'),
-          openSlot,
-        ),
+        withSnapshot(run, () => run.ask('buildRest', syncArgs(run, 0), 'foreign keys, triggers, positions, views')),
       );
       await work(run, 'sync', () => run.ask('closeSnapshot', syncArgs(run, 0), 'let the snapshot go'));
       return work(run, 'sync', () =>

@@ -63,7 +63,9 @@ function caseOf(round: number, victim: Victim, { points, end }: ReturnType<typeo
     name: `round ${round}: ${victim} at ${points.join(', ')}; ${end === 'complete' ? 'stays on green' : 'taken back'}`,
     async run(lane) {
       const kills = points.map((at) => ({ at, victim }));
-      const run = await runPair({ kills, end, servers: await needed(victim, lane) });
+      // Each death may cost a try, and a server that only comes up another one.
+      const plan = { switch: { maxPause: '5s', maxTransactionAge: '10m', retryAfter: '1s', attempts: 10 } };
+      const run = await runPair({ kills, end, plan, servers: await needed(victim, lane) });
       const { missing, left, report } = run;
       const writable = end === 'complete' ? 'green' : 'blue';
       const wrong = [

@@ -274,9 +274,14 @@ export async function runPair(of: PairCase): Promise<PairEnd> {
       args: [world.plan({ name: taskQueue, sync: { parallel: { rangeSize: '1MB' } }, ...scene.plan, ...plan })],
     });
     let over: string | null = null;
+    let why = '';
     const ended = resultOf(handle).then(
       () => (over = 'completed'),
-      (error: unknown) => (over = String((error as { cause?: { type?: string } }).cause?.type ?? error)),
+      (error: unknown) => {
+        const { cause } = error as { cause?: { type?: string; message?: string; details?: unknown } };
+        why = `: ${cause?.message ?? ''} ${JSON.stringify(cause?.details ?? null)}`;
+        over = cause?.type ?? String(error);
+      },
     );
     let worker = start();
     let asked = false;
@@ -307,7 +312,7 @@ export async function runPair(of: PairCase): Promise<PairEnd> {
         () => false,
       );
     }
-    if (waiting.length > 0) throw new Error(`ended (${over}) before the death of ${still()}`);
+    if (waiting.length > 0) throw new Error(`ended (${over}) before the death of ${still()}${why}`);
     await sleep(200);
     await ledger.stop();
     if (over !== (end === 'complete' ? 'completed' : 'RolledBack'))
