@@ -17,6 +17,8 @@ export interface ReplicationNames {
   readonly slot: string;
   /** Slot from which the rows that changed since they were compared are compared again. */
   readonly checkSlot: string;
+  /** Where `slot` lies for a moment while it is written to disk. */
+  readonly spareSlot: string;
 }
 
 /** Everything of ours outside schema pgshift begins so. */
@@ -31,5 +33,5 @@ const keyOf = (migration: string, databases: string): string =>
 /** `pairing` tells pairs of databases apart that one server holds (pair.ts). */
 export function replicationNames(migration: string, pairing: string, direction: Direction): ReplicationNames {
   const name = `${PREFIX}${keyOf(migration, pairing)}_${direction === 'forward' ? 'fwd' : 'rev'}`;
-  return { publication: name, subscription: name, slot: name, checkSlot: `${name}_chk` };
+  return { publication: name, subscription: name, slot: name, checkSlot: `${name}_chk`, spareSlot: `${name}_at` };
 }

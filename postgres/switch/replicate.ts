@@ -17,7 +17,7 @@ import type { Patience } from './patience';
 import type { Ends } from './progress';
 import type { Published } from './publication';
 import { dropPublication, ensurePublication } from './publication';
-import { advanceSlot, dropSlot, ensureSlot, mustSlot } from './slot';
+import { advanceSlot, dropSlot, ensureSlot, keepSlot, mustSlot } from './slot';
 import {
   disableSubscription,
   dropSubscription,
@@ -58,6 +58,10 @@ export async function activate(both: Both, pair: Pair, direction: Direction): Pr
 export const deactivate = (both: Both, pair: Pair, direction: Direction): Promise<void> =>
   disableSubscription(endsOf(both, direction).subscriber, namesOf(pair, direction).subscription);
 
+/** Both ends must know what `origin = none` is. */
+const originOf = (publisher: Session, subscriber: Session): 'none' | 'any' =>
+  Math.min(publisher.serverVersion, subscriber.serverVersion) >= 160000 ? 'none' : 'any';
+
 export interface WayBackOptions {
   /** The tables it carries, as the publisher has them. */
   readonly tables: readonly Published[];
@@ -83,7 +87,7 @@ export async function prepareWayBack(
   crashPoint('wayback.published');
   await ensureSlot(publisher, names.slot, options.slotDeadlineMs);
   crashPoint('wayback.slot');
-  const origin = Math.min(publisher.serverVersion, subscriber.serverVersion) >= 160000 ? 'none' : 'any';
+  const origin = originOf(publisher, subscriber);
   await ensureSubscription(subscriber, { names, publisher: options.publisher, origin });
 }
 
@@ -92,11 +96,11 @@ export async function prepareWayBack(
  * other direction off, so nothing that a client wrote is passed over. Throws NotNow, SlotLost.
  */
 export async function readyWayBack(both: Both, pair: Pair, direction: Direction): Promise<string> {
-  const { publisher } = endsOf(both, direction);
+  const { publisher, subscriber } = endsOf(both, direction);
   const names = namesOf(pair, direction);
   await deactivate(both, pair, opposite(direction));
   await mustSlot(publisher, names.slot);
-  const own = await subscriptionState(endsOf(both, direction).subscriber, names.subscription);
+  const own = await subscriptionState(subscriber, names.subscription);
   const row = await publisher.one<{ open: boolean }>(
     `SELECT bool_or(g.writable) AS open FROM pgshift.guard AS g WHERE g.id = $1`,
     [pair.migration],
@@ -113,6 +117,8 @@ export async function readyWayBack(both: Both, pair: Pair, direction: Direction)
     const at = await publisher.one<{ lsn: string }>(`SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn`);
     if (!at) throw new Problem('Bug', 'the server did not say where its WAL ends');
     await advanceSlot(publisher, names.slot, at.lsn);
+    // From 16 on what came by replication is left out wherever the slot stands.
+    if (originOf(publisher, subscriber) === 'any') await keepSlot(publisher, names.slot, names.spareSlot);
     await activate(both, pair, direction);
     crashPoint('wayback.ready');
   }
@@ -137,6 +143,7 @@ export async function dropDirection(
   crashPoint('direction.unsubscribed');
   if (publisher) {
     await dropSlot(publisher, names.checkSlot);
+    await dropSlot(publisher, names.spareSlot);
     await dropSlot(publisher, names.slot);
     await dropPublication(publisher, names.publication, patience);
   }
@@ -172,7 +179,7 @@ const LEFT = `
      AND u.subdbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
   UNION ALL
   SELECT 'slot', s.slot_name::text FROM pg_catalog.pg_replication_slots AS s
-   WHERE s.slot_name ~ '^pgshift_[0-9a-f]{16}_(fwd|rev)(_chk)?$' AND s.database = pg_catalog.current_database()
+   WHERE s.slot_name ~ '^pgshift_[0-9a-f]{16}_(fwd|rev)(_chk|_at)?$' AND s.database = pg_catalog.current_database()
   UNION ALL
   SELECT 'wall', t.tgrelid::regclass::text FROM pg_catalog.pg_trigger AS t WHERE t.tgname = '_pgshift_wall' AND NOT t.tgisinternal
    ORDER BY 1, 2`;

@@ -158,6 +158,21 @@ export async function ensureSlot(session: Session, name: string, deadlineMs: num
 export const advanceSlot = (session: Session, name: string, lsn: string): Promise<number> =>
   session.run(`SELECT pg_catalog.pg_replication_slot_advance($1, $2::pg_lsn)`, [name, lsn]);
 
+/**
+ * The same slot, on disk. How far a slot was advanced is in memory until the next checkpoint, and a server that crashes before has it where it was: what was
+ * passed over would come after all. A copy of a slot is written at once; twice, for the name. Dies between: the name is free, and it is made anew before
+ * the next try.
+ */
+export async function keepSlot(session: Session, name: string, spare: string): Promise<void> {
+  const copy = (from: string, to: string): Promise<number> =>
+    session.run(`SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2)`, [from, to]);
+  await dropSlot(session, spare);
+  await copy(name, spare);
+  await dropSlot(session, name);
+  await copy(spare, name);
+  await dropSlot(session, spare);
+}
+
 const FREE_MS = 5_000;
 
 /** Ends whoever reads it: a later attempt of ours goes on from where the slot is. Throws Timeout. */

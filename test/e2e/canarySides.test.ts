@@ -8,6 +8,7 @@ import type { Side } from '../../plan/model/traffic';
 import { missing, pairWorld, startWriters } from '../support/blueGreen';
 import type { PairWorld } from '../support/blueGreen';
 import { startPairServers } from '../support/pairRun';
+import { drawn } from '../support/whole';
 import { harness, reportOf, send, statusOf, until } from '../workflows/harness';
 
 const KEYS = Array.from({ length: 40 }, (_, n) => n + 1);
@@ -60,7 +61,7 @@ const STAGES = [
   { name: 'production', percent: 100, duration: '0s', analysis: ['orders'] },
 ];
 
-test.each<Side>(['green', 'blue'])(
+test.each(drawn<Side>(['green', 'blue']))(
   '%s dies while people are over',
   async (victim) => {
     const servers = await startPairServers([victim]);

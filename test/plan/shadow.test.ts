@@ -10,7 +10,7 @@ import { drawn } from '../support/whole';
 describeBothVersions('type change by a shadow', (version) => {
   beforeAll(loadPlanner);
 
-  describe.each(version === 18 ? SCENARIOS : drawn(SCENARIOS))('$name', (scenario) => {
+  describe.each(drawn(SCENARIOS))('$name', (scenario) => {
     const rows = (client: Client): Promise<string[]> =>
       rowsOf(client, scenario.table, scenario.columns, scenario.order);
     const two = () => Promise.all([freshDatabase(version, scenario.setup), freshDatabase(version, scenario.setup)]);

@@ -16,7 +16,7 @@ import { shownRelation } from '../../../plan/model/quote';
 import type { Check } from './types';
 import { ALWAYS, AT_SWITCH, listed, none, ofEach } from './types';
 
-const OURS = `'^pgshift_[0-9a-f]{16}_(fwd|rev)(_chk)?$'`;
+const OURS = `'^pgshift_[0-9a-f]{16}_(fwd|rev)(_chk|_at)?$'`;
 const HERE = `(SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())`;
 
 /** What a direction must carry: all of blue's tables; of green's, those that blue has as well (the plan's change may have added some). */
