@@ -8,7 +8,7 @@ import { Client, types } from 'pg';
 import { Problem } from '../plan/model/errors';
 import { identList } from './ident';
 import type { Peer } from './toProblem';
-import { sqlstate, toProblem } from './toProblem';
+import { QUERY_CANCELED, sqlstate, toProblem } from './toProblem';
 import type { Target } from './types';
 
 export interface SessionOptions {
@@ -148,7 +148,7 @@ export async function noTimeout(query: (text: string) => Promise<unknown>): Prom
       await query('SET statement_timeout = 0');
       return;
     } catch (error) {
-      if (sqlstate(error) !== '57014' || tries === NO_TIMEOUT_TRIES) throw error;
+      if (sqlstate(error) !== QUERY_CANCELED || tries === NO_TIMEOUT_TRIES) throw error;
     }
 }
 

@@ -8,7 +8,7 @@ import { shown, shownRelation } from '../../plan/model/quote';
 import type { ValidationPlan } from '../../plan/model/validation';
 import { ident } from '../ident';
 import type { Session } from '../session';
-import { sqlstate } from '../toProblem';
+import { QUERY_CANCELED, sqlstate } from '../toProblem';
 import type { Target } from '../types';
 import type { Pair } from '../verify/pairs';
 import { pairTables } from '../verify/pairs';
@@ -74,7 +74,7 @@ function sumSql(pair: Pair, side: 'source' | 'target', newest: boolean): string 
             FROM (SELECT (${pair.rowHash[side]})::bigint AS h FROM ${pair.from[side]} WHERE ${pair.where[side]}${order}) AS x`;
 }
 
-const isTimeout = (error: unknown): boolean => sqlstate(error) === '57014';
+const isTimeout = (error: unknown): boolean => sqlstate(error) === QUERY_CANCELED;
 
 async function compareOne(sessions: SessionPair, pair: Pair, newest: boolean, leftMs: number): Promise<number> {
   const read = async (side: 'source' | 'target'): Promise<Sum> => {

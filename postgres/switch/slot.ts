@@ -9,7 +9,7 @@ import { Problem } from '../../plan/model/errors';
 import { ident } from '../ident';
 import type { Session } from '../session';
 import { addressOf, connectionString, withSession } from '../session';
-import { toProblem } from '../toProblem';
+import { QUERY_CANCELED, sqlstate, toProblem } from '../toProblem';
 import type { Target } from '../types';
 
 export interface SlotState {
@@ -146,8 +146,7 @@ export async function ensureSlot(session: Session, name: string, deadlineMs: num
   try {
     await session.run(`SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')`, [name]);
   } catch (error) {
-    if ((error as { details?: { sqlstate?: unknown } }).details?.sqlstate === '57014')
-      throw tooLate(session.name, deadlineMs);
+    if (sqlstate(error) === QUERY_CANCELED) throw tooLate(session.name, deadlineMs);
     throw error;
   } finally {
     if (!session.lost) await session.run('SET statement_timeout = 0');

@@ -43,7 +43,7 @@ export async function runCases(cases: readonly Case[], lanes: number): Promise<C
   return results;
 }
 
-/** What an earlier session wrote of the same matrix. */
+/** What an earlier run wrote of the same matrix. */
 export function readResults(file: string): CaseResult[] {
   const path = resolve(__dirname, '../chaos', file);
   if (!existsSync(path)) return [];

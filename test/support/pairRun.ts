@@ -316,7 +316,7 @@ export async function runPair(of: PairCase): Promise<PairEnd> {
     await sleep(200);
     await ledger.stop();
     if (over !== (end === 'complete' ? 'completed' : 'RolledBack'))
-      throw new Error(`ended as ${over}\n${worker.log().slice(-3_000)}`);
+      throw new Error(`ended as ${over}${why}\n${worker.log().slice(-3_000)}`);
     const report = await handle.query<Report>('report');
     const where = end === 'complete' ? world.green : world.blue;
     return {

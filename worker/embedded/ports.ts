@@ -24,10 +24,17 @@ export async function anyFreePort(): Promise<number> {
   }
 }
 
+/** Of this process. */
+const claimed = new Set<number>();
+
 /** Says to our other processes that the port is ours, until it is released or this process ends; null when another one said so before. */
 async function claim(port: number): Promise<(() => void) | null> {
-  // Names that live as long as a process, and no longer, are Linux' own.
-  if (process.platform !== 'linux') return () => undefined;
+  // Names that live as long as a process, and no longer, are Linux' own: elsewhere one process alone knows.
+  if (process.platform !== 'linux') {
+    if (claimed.has(port)) return null;
+    claimed.add(port);
+    return () => void claimed.delete(port);
+  }
   const server = createServer().unref();
   const first = await new Promise<boolean>((done) => {
     server.once('error', () => done(false));
