@@ -3,13 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatBytes, formatCount } from '../plan/model/values';
 import type { Line } from './line';
-import { migrate, settle } from './stack';
+import { migrate, residentBytes, settle } from './stack';
 import type { Bench } from './stack';
 
 const MB = 1024 * 1024;
-
-const residentBytes = (pid: number): number =>
-  Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)]).toString()) * 1024;
 
 interface Size {
   readonly most: number;
@@ -60,9 +57,7 @@ async function historyEvents(bench: Bench, id: string): Promise<number> {
 }
 
 export async function memory(bench: Bench, size: { readonly small: number; readonly large: number }): Promise<Line[]> {
-  await sleep(5_000);
-  const pid = bench.stack.pid('worker');
-  const idle = pid === null ? NaN : residentBytes(pid);
+  const idle = bench.idleBytes;
   const small = await changeOf(bench, size.small);
   const large = await changeOf(bench, size.large);
   const over = Math.max(small.most, large.most) - idle;

@@ -1,4 +1,5 @@
 /** What every bench stands on: a stack of its own, a database, and one way of running a migration from start to a given state. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,12 +20,14 @@ export interface Bench {
   readonly temporal: Temporal;
   readonly client: Client;
   readonly url: string;
+  /** What the worker holds before it has done anything. */
+  readonly idleBytes: number;
   readonly note: (line: string) => void;
   readonly close: () => Promise<void>;
 }
 
 /** As a server of this size would be set, with fsync on: figures without it would be of no use. */
-const SETTINGS = {
+export const SETTINGS = {
   shared_buffers: '512MB',
   max_wal_size: '8GB',
   checkpoint_timeout: '15min',
@@ -33,12 +36,16 @@ const SETTINGS = {
 
 /** Connections of the part `switch`, and where in the home their URLs lie. */
 export const PAIR_FILES = { blue: 'blue.url', green: 'green.url', pool: 'pool.url' } as const;
+/** The same of the parts that copy. */
+const COPY_FILES = { from: 'from.url', to: 'to.url' } as const;
 
 export async function openBench(note: (line: string) => void): Promise<Bench> {
   const home = mkdtempSync(join(tmpdir(), 'pgshift-bench-'));
   const configFile = join(home, 'pgshift.config.yaml');
   // Files that are written when a part needs them: the worker reads them no sooner.
-  const pair = Object.entries(PAIR_FILES).map(([name, file]) => `  ${name}:\n    url: file:${file}\n`);
+  const pair = Object.entries({ ...PAIR_FILES, ...COPY_FILES }).map(
+    ([name, file]) => `  ${name}:\n    url: file:${file}\n`,
+  );
   writeFileSync(configFile, `databases:\n${pair.join('')}`);
   const env: NodeJS.ProcessEnv = { ...process.env, PGSHIFT_LOG_LEVEL: 'warn' };
   for (const name of Object.keys(env))
@@ -56,8 +63,19 @@ export async function openBench(note: (line: string) => void): Promise<Bench> {
     removeDataFolder(postgresFolder(home));
     rmSync(home, { recursive: true, force: true });
   };
-  return { stack, temporal, client, url, note, close };
+  await sleep(5_000);
+  const pid = stack.pid('worker');
+  return { stack, temporal, client, url, idleBytes: pid === null ? NaN : residentBytes(pid), note, close };
 }
+
+/** Connections `from` and `to` lead there from now on. */
+export function wireCopy(bench: Bench, urls: { readonly from: string; readonly to: string }): void {
+  for (const name of ['from', 'to'] as const)
+    writeFileSync(join(bench.stack.home, COPY_FILES[name]), `${urls[name]}\n`, { mode: 0o600 });
+}
+
+export const residentBytes = (pid: number): number =>
+  Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)]).toString()) * 1024;
 
 export interface Migration {
   readonly name: string;
