@@ -24,7 +24,16 @@ import { databaseConfig, environmentDefaults, resolveTarget } from '../worker/co
 import { Reporter } from './context';
 import type { Tools } from './context';
 import { nameInUse } from './prepare';
-import type { CloseArgs, CopyArgs, DataFacts, DataOpened, PieceArgs, SettleArgs, WatchCopyArgs } from './types';
+import type {
+  CloseArgs,
+  CopyArgs,
+  CopyWatched,
+  DataFacts,
+  DataOpened,
+  PieceArgs,
+  SettleArgs,
+  WatchCopyArgs,
+} from './types';
 
 function given(start: unknown, { deps }: Tools): DataMigrationPlan {
   const parsed = validateDataMigration(start);
@@ -170,18 +179,16 @@ export async function copyTables(args: PieceArgs, tools: Tools): Promise<copy.Ba
 /** Alerts are handed over no more often: each time costs events. */
 const HEARD_AFTER_MS = 30_000;
 
-/** Beside the copy: tells the workflow how far it is, and ends when the snapshot is gone, or hourly. */
-export async function watchCopy(
-  args: WatchCopyArgs,
-  tools: Tools,
-): Promise<{ readonly lost: boolean; readonly alerts?: readonly Alert[] }> {
+/** Beside the copy: tells the workflow how far it is, and ends when nothing is left to copy, when the snapshot is gone, or hourly. */
+export async function watchCopy(args: WatchCopyArgs, tools: Tools): Promise<CopyWatched> {
   const reporter = new Reporter();
   const began = performance.now();
   let lost = false;
+  let done = false;
   let alerts: readonly Alert[] = [];
   let before: { readonly bytes: number; readonly at: number } | null = null;
   await withContext(args, tools, (context) =>
-    copy.watchCopy(context, args.epoch, ({ held, progress, alerts: found }) => {
+    copy.watchCopy(context, args.epoch, ({ held, over, progress, alerts: found }) => {
       alerts = [...alerts, ...found];
       const { rowsDone, rowsTotal, bytesDone, bytesTotal } = progress;
       before ??= { bytes: bytesDone, at: performance.now() };
@@ -206,10 +213,12 @@ export async function watchCopy(
       };
       tools.beat({ ...live, tables: [] });
       reporter.report(live);
-      lost = !held;
+      // A snapshot that is gone when everything is copied is none that anybody needs.
+      done = over;
+      lost = !held && !over;
       const heard = alerts.length > 0 && performance.now() - began > HEARD_AFTER_MS;
-      return lost || heard || performance.now() - began > args.maxMs ? 'stop' : 'go on';
+      return done || lost || heard || performance.now() - began > args.maxMs ? 'stop' : 'go on';
     }),
   );
-  return alerts.length > 0 ? { lost, alerts } : { lost };
+  return { lost, ...(done ? { done } : {}), ...(alerts.length > 0 ? { alerts } : {}) };
 }

@@ -9,7 +9,9 @@ import type { Opened, Subject } from './types';
 // What the copy itself answers: one shape, for whoever makes it and whoever hears of it.
 export type { ComparedTable, Verified as CopyVerified } from '../postgres/copy/verifyTables';
 export type { BatchDone as PieceDone } from '../postgres/copy/run';
-export type { Alert as CopyAlert } from '../postgres/map/alerts';
+import type { Alert as CopyAlert } from '../postgres/map/alerts';
+
+export type { CopyAlert };
 
 export interface DataOpened extends Opened {
   readonly copy: CopyControl;
@@ -36,6 +38,13 @@ export interface PieceArgs extends CopyArgs {
 export interface WatchCopyArgs extends CopyArgs {
   readonly epoch: number;
   readonly maxMs: number;
+}
+
+export interface CopyWatched {
+  readonly lost: boolean;
+  /** Every table is copied, or left out by a person. */
+  readonly done?: boolean;
+  readonly alerts?: readonly CopyAlert[];
 }
 
 export interface SettleArgs extends CopyArgs {

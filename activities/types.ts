@@ -14,7 +14,7 @@ import type { RunPhase } from '../plan/model/steps';
 import type { VerifyResult } from '../plan/model/validation';
 import type {
   CloseArgs,
-  CopyAlert,
+  CopyWatched,
   CopyArgs,
   CopyCounts,
   CopyVerified,
@@ -192,8 +192,8 @@ export interface Activities {
   openSnapshot(args: CopyArgs): Promise<SnapshotOpened>;
   makeSchema(args: CopyArgs): Promise<{ readonly items: number }>;
   copyTables(args: PieceArgs): Promise<PieceDone>;
-  /** Ends hourly, when the snapshot is lost, or when there is something to hear of. */
-  watchCopy(args: WatchCopyArgs): Promise<{ readonly lost: boolean; readonly alerts?: readonly CopyAlert[] }>;
+  /** Ends hourly, when nothing is left to copy, when the snapshot is lost, or when there is something to hear of. */
+  watchCopy(args: WatchCopyArgs): Promise<CopyWatched>;
   settleTable(args: SettleArgs): Promise<void>;
   buildRest(args: CopyArgs): Promise<{
     readonly items: number;

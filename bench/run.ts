@@ -36,7 +36,7 @@ const FULL = {
   metadata: 5,
   copy: { rows: 5_000_000, rounds: 5 },
   peers: { rows: 5_000_000, rounds: 5, payments: 9_000_000, scans: 50_000 },
-  durable: { small: 100_000, rows: 20_000_000, rounds: 3 },
+  durable: { small: 100_000, rows: 40_000_000, rounds: 3 },
   streaming: { scale: 10, changes: 500_000, rounds: 3, seconds: 60 },
   switch: { scale: 140, runs: 5, seconds: 15 },
 };

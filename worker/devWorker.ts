@@ -57,7 +57,9 @@ export interface WorkerOptions {
 }
 
 /** A worker waits for Postgres nearly all of the time: its heap may be collected often. A third less memory; the Dockerfile has the same. */
-const SMALL_HEAP = ['--max-semi-space-size=2', '--optimize-for-size'];
+export const SMALL_HEAP = ['--max-semi-space-size=2', '--optimize-for-size'];
+/** Without it each thread of Temporal's core keeps freed memory to itself. */
+export const SMALL_HEAP_ENV = { MALLOC_ARENA_MAX: '2' } as const;
 
 /** A worker process; its output goes to log/worker.log in the home. Throws NoSuchFile when nothing is built. */
 export async function startWorker({ env, home, main, note }: WorkerOptions): Promise<Startable> {
@@ -65,8 +67,7 @@ export async function startWorker({ env, home, main, note }: WorkerOptions): Pro
     command: process.execPath,
     args: [`--title=${workerTitle(home)}`, ...SMALL_HEAP, main ?? workerMain()],
     logFile: logFile(home, 'worker'),
-    // Without it each thread of Temporal's core keeps freed memory to itself.
-    env: { MALLOC_ARENA_MAX: '2', ...env },
+    env: { ...SMALL_HEAP_ENV, ...env },
   });
   note(child.mark);
   const { mark, ended } = child;

@@ -184,13 +184,18 @@ async function round(run: Run): Promise<void> {
   const watching = watch
     .run(async () => {
       for (;;) {
-        const { lost, alerts = [] } = await run.ask(
+        const {
+          lost,
+          done = false,
+          alerts = [],
+        } = await run.ask(
           'watchCopy',
           { ...copyArgs(run), epoch: c.epoch, maxMs: run.state.settings.watchMs },
           'watch the snapshot and the progress',
         );
         for (const alert of alerts) hear(run, alert);
         if (lost) return fail(new Lost('its holder or the source died'));
+        if (done) return;
       }
     })
     .catch((error: unknown) => {

@@ -265,10 +265,23 @@ async function withMaybeSource(
 
 export interface Watched {
   readonly held: boolean;
+  /** Every table is copied or left out by a person: there is nothing more to watch. */
+  readonly over: boolean;
   readonly progress: CopyProgress;
   /** New ones. */
   readonly alerts: readonly Alert[];
 }
+
+const END_MS = 200;
+
+const isOver = async (target: Session, migration: string): Promise<boolean> =>
+  (
+    await target.one<{ over: boolean }>(
+      `SELECT count(*) > 0 AND count(*) FILTER (WHERE t.state NOT IN ('done', 'skipped')) = 0 AS over
+         FROM pgshift.copy_tables AS t WHERE t.migration_name = $1`,
+      [migration],
+    )
+  )?.over === true;
 
 /** Looks again and again until `stop`: says how far it is and whether the snapshot is still held. Servers that are away are looked for again. */
 export async function watchCopy(
@@ -286,8 +299,12 @@ export async function watchCopy(
           const held = open !== null && open.epoch === epoch && (await isHeld(source, open));
           await touchEpoch(target, context.migration, epoch);
           const alerts = await alertsOf(target, context.migration, null);
-          if (onLook({ held, progress: await copyProgress(target, context.migration), alerts }) === 'stop') return;
-          await pause(everyMs, context.signal);
+          const over = await isOver(target, context.migration);
+          const progress = await copyProgress(target, context.migration);
+          if (onLook({ held, over, progress, alerts }) === 'stop') return;
+          // The end is looked for more often than the rest: whoever asked for the copy waits for it.
+          for (let waited = 0; waited < everyMs && !(await isOver(target, context.migration)); waited += END_MS)
+            await pause(Math.min(END_MS, everyMs), context.signal);
         }
       });
       return;

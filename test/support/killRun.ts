@@ -164,6 +164,7 @@ export async function startScenario(scenario: Scenario, options: StartOptions = 
               `${victim} could not die at ${point}: ${String(error)}\n${JSON.stringify(status)}\n${worker.log().slice(-4000)}`,
             );
           });
+          await worker.stopped();
           await options.servers?.kill(victim);
           await options.servers?.start(victim);
           worker.signal('SIGCONT');

@@ -243,6 +243,7 @@ export async function runPair(of: PairCase): Promise<PairEnd> {
         if (gone) return;
         await sleep(20);
       }
+      await worker.stopped();
       await mortal.kill();
       await mortal.start();
       waiting.shift();

@@ -2,9 +2,10 @@
  * A worker as a real child process that a test may kill, freeze and start again. Only processes that this file started are signalled.
  * Exit by SIGKILL is what crash points do; any other early exit fails the test with the tail of the worker's log.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface WorkerOptions {
   readonly taskQueue: string;
@@ -19,6 +20,8 @@ export interface WorkerProcess {
   readonly exited: Promise<{ readonly signal: NodeJS.Signals | null; readonly code: number | null }>;
   log(): string;
   signal(name: NodeJS.Signals): void;
+  /** Until it stands still after a SIGSTOP: a SIGCONT that comes before would be lost. At once when it is gone. */
+  stopped(): Promise<void>;
   /** SIGTERM, and SIGKILL after 10 s. */
   stop(): Promise<void>;
 }
@@ -61,6 +64,10 @@ export function startWorkerProcess(options: WorkerOptions): WorkerProcess {
     exited,
     log: () => log,
     signal: (name) => void child.kill(name),
+    async stopped() {
+      const state = (): string => spawnSync('ps', ['-o', 'state=', '-p', `${pid}`]).stdout.toString().trim();
+      while (!gone && !state().startsWith('T')) await sleep(10);
+    },
     async stop() {
       if (gone) return;
       child.kill('SIGCONT');
