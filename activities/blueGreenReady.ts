@@ -6,6 +6,7 @@ import { otherSide } from '../plan/model/traffic';
 import type { Session } from '../postgres/session';
 import { carriedTables } from '../postgres/switch/carried';
 import { wallOff } from '../postgres/switch/fence';
+import { grownOnGreen, keepShape } from '../postgres/switch/grown';
 import type { GuardRow } from '../postgres/switch/guard';
 import { readGuard } from '../postgres/switch/guard';
 import { setIdentities } from '../postgres/switch/identity';
@@ -49,6 +50,18 @@ export async function refuseDdl(session: Session, before: SchemaState | null): P
   });
 }
 
+/** Before the way back. Throws Drift naming what of green's rows would stay behind. */
+async function refuseGrown(both: OpenPair['both'], migration: string): Promise<void> {
+  const grown = await grownOnGreen(both, migration);
+  if (grown.length === 0) return;
+  throw new Problem('Drift', `green got what blue does not have, and its rows would not come back: ${named(grown)}`, {
+    hint: 'make a column on blue too, with the same default; bring rows of a table to where they are wanted and drop it on green; then retry, or stay on green',
+    details: { grown: grown.slice(0, 30) },
+  });
+}
+const named = (all: readonly string[]): string =>
+  all.slice(0, 5).join(', ') + (all.length > 5 ? ` and ${all.length - 5} more` : '');
+
 /** All that changed since every row was compared, but for the last moments. Throws ProofFailed, SwitchOverran. */
 async function compareChanged({ both, pair }: OpenPair, args: SwitchArgs, tools: Tools): Promise<number | null> {
   const { from } = args;
@@ -78,8 +91,10 @@ export const prepareSwitch = (args: SwitchArgs, tools: Tools): Promise<SwitchRea
     const fencing = fencingOf(args, tools.signal);
     const seen = must(await readGuard(both[from], pair.migration), both[from], pair.migration);
     if (!seen.writable) throw new Problem('NotNow', `${from} does not take the writes`);
-    // Green's schema is what the plan made of it: only blue has a state to be compared with, and after a switch its own DDL is refused by the wall's owner.
+    // Green's schema is what the plan made of it: only blue has a state to be compared with. Later what matters of green is what holds rows.
     if (from === 'blue') await refuseDdl(both.blue, await readSchemaState(both.green, pair.migration, 'blue'));
+    if (from === 'blue') await keepShape(both, pair.migration);
+    else await refuseGrown(both, pair.migration);
     await wallOff(both[to], pair.migration, fencing);
     await setIdentities(both[to], pair.migration, patience);
     await prepareWayBack(both, pair, back, {

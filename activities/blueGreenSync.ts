@@ -15,8 +15,10 @@ import { inTransaction } from '../postgres/session';
 import type { Session } from '../postgres/session';
 import { carriedTables } from '../postgres/switch/carried';
 import { wallOff } from '../postgres/switch/fence';
+import { grownOnGreen } from '../postgres/switch/grown';
 import { setIdentities } from '../postgres/switch/identity';
 import { publisherOf } from '../postgres/switch/names';
+import type { Both } from '../postgres/switch/pair';
 import { healthOf, lagOf } from '../postgres/switch/progress';
 import { ensurePublication } from '../postgres/switch/publication';
 import { activate, endsOf, namesOf } from '../postgres/switch/replicate';
@@ -155,10 +157,21 @@ const lookAt = (args: WatchPairArgs, tools: Tools): Promise<PairWatched> =>
   withPair(args, tools, async ({ both, pair }) => {
     const tables = (await carriedTables(both, publisherOf(args.direction))).length;
     const health = await healthOf(endsOf(both, args.direction), namesOf(pair, args.direction), tables);
+    const grown = args.direction === 'reverse' ? await seenGrown(both, args.migration) : [];
     return {
-      problems: health.problems.slice(0, 5),
+      problems: [...health.problems, ...grown].slice(0, 5),
       lagBytes: health.lag.bytes,
       lagMs: health.lag.ms,
       lost: health.slot === null || health.slot.walStatus === 'lost',
     };
   });
+
+/** What would stop the way back, said while there is time. */
+async function seenGrown(both: Both, migration: string): Promise<string[]> {
+  try {
+    return (await grownOnGreen(both, migration)).map((one) => `${one} is on green alone: no way back with it`);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    return [`${error.code}: ${error.message}`];
+  }
+}

@@ -20,12 +20,12 @@ import { askHelp, passGate, passWindow } from './gates';
 import { interruptible } from './interruptible';
 import { goBackPair } from './pairBack';
 import { decommission, hold, monitor } from './pairEnd';
-import { keepParts, pairArgs, pairState, seenOf, timed } from './pairRun';
+import { backUpBlue, keepParts, pairArgs, pairState, seenOf, timed } from './pairRun';
 import { proveRows, work } from './pairProof';
 import { switchOver, Undone } from './pairSwitch';
 import { createGreen, sync } from './pairSync';
 import { watchReplication } from './pairWatch';
-import { backup, hooks, measureBaselines, persist } from './phases';
+import { hooks, measureBaselines, persist } from './phases';
 import { Run, nowIso } from './run';
 import type { Road, RunResult } from './schemaMigration';
 import { runToItsEnd } from './schemaMigration';
@@ -168,7 +168,7 @@ async function walk(run: Run, name: PairStep, start: unknown): Promise<void> {
     case 'guardrails':
       return guardrails(run, start);
     case 'backup_blue':
-      return backup(run);
+      return backUpBlue(run);
     case 'create_green':
       return createGreen(run);
     case 'apply_change':

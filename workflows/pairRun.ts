@@ -3,6 +3,7 @@ import type { OpenSyncArgs, PairArgs } from '../activities/types';
 import type { PairState, PartDone } from '../plan/model/pairState';
 import type { BlueGreenPhase } from '../plan/model/steps';
 import { copyArgs } from './dataCopy';
+import { backup } from './phases';
 import type { Run } from './run';
 import { nowIso } from './run';
 
@@ -31,9 +32,12 @@ export const syncArgs = (run: Run, schemaEpoch: number): OpenSyncArgs => ({
 const PARTS_MAX = 200;
 
 /** Shown in the report at once, kept in blue's record (a record that cannot be written holds nothing up after the switch). */
-export async function keepParts(run: Run, parts: readonly PartDone[]): Promise<void> {
-  if (parts.length === 0) return;
+export async function keepParts(run: Run, done: readonly PartDone[]): Promise<void> {
+  if (done.length === 0) return;
   const s = run.state;
+  const pair = pairState(run);
+  const parts = [...(pair.unrecorded ?? []), ...done];
+  delete pair.unrecorded;
   const reports = parts.map(({ id, status, startedAt, endedAt, attempts, evidence }) => ({
     ...{ id, status, startedAt, endedAt, attempts, rows: Number(evidence['rows'] ?? 0), locks: [], evidence },
   }));
@@ -44,6 +48,18 @@ export async function keepParts(run: Run, parts: readonly PartDone[]): Promise<v
     { ...pairArgs(run), parts },
     `record ${parts.length === 1 ? (parts[0]?.id ?? '') : `${parts.length} steps`}`,
   );
+}
+
+/** As every run makes it. Its record goes with that of the next step: a run that began before it had one is replayed as it was. */
+export async function backUpBlue(run: Run): Promise<void> {
+  const s = run.state;
+  const startedAt = nowIso();
+  if (s.marks.includes('backup')) return;
+  await backup(run);
+  const evidence = seenOf(s.measured['backup']);
+  if (s.measured['backup'] === undefined) return;
+  const done = { id: 'backup_blue', phase: 'backup_blue', status: 'done', startedAt, endedAt: nowIso() } as const;
+  pairState(run).unrecorded = [{ ...done, attempts: 1, evidence }];
 }
 
 /** The time of one step of the road, with what was seen. */

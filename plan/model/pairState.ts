@@ -57,6 +57,8 @@ export interface PairState {
   lag: { readonly bytes: number | null; readonly ms: number | null };
   /** Why there is no way back any more; null = there is. */
   noWayBack: string | null;
+  /** Done, and written down together with what is done next. */
+  unrecorded?: readonly PartDone[];
 }
 
 export const newPairState = (control: PairControl): PairState => ({

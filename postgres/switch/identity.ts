@@ -50,13 +50,15 @@ export async function planIdentities(session: Session, tables: readonly UserTabl
   return candidates.map((table): IdentityPlan => {
     const row = found.get(table.oid);
     if (row === undefined || (table.identity === 'i' && row.works)) return { table, use: 'as it is' };
-    if (row.index !== null) return { table, use: 'index', index: row.index };
     const types = row.types.filter((type) => without.has(type));
+    if (table.identity === 'f' && types.length === 0) return { table, use: 'as it is' };
+    if (row.index !== null) return { table, use: 'index', index: row.index };
     return types.length > 0 ? { table, use: 'none', types } : { table, use: 'full' };
   });
 }
 
-const told = ({ identity, hasKey }: UserTable): boolean => identity === 'f' || (identity === 'd' && hasKey);
+/** FULL without a key: the other side has to compare whole rows, which not every type can. */
+const told = ({ identity, hasKey }: UserTable): boolean => (identity === 'f' || identity === 'd') && hasKey;
 
 /** Asked of the parser: DISTINCT needs what the apply worker needs, an equality of the type's default operator class. */
 async function typesWithoutEquality(session: Session, types: readonly string[]): Promise<ReadonlySet<string>> {
@@ -79,7 +81,7 @@ export async function setIdentities(session: Session, id: string, patience: Pati
     throw new Problem(
       'GuardrailFailed',
       `${session.name}: rows of ${refused.map(({ table, types }) => `${shownRelation(table)} (${types.join(', ')})`).join(', ')} cannot be told apart`,
-      { hint: 'give the table a primary key, or leave it out with tables.exclude' },
+      { hint: 'give the table a primary key that is not deferrable' },
     );
   let changed = 0;
   for (const plan of plans) {

@@ -16,6 +16,7 @@ export interface UserTable extends RelationName {
   readonly unlogged: boolean;
   /** default, nothing, full, index: as pg_class has it. */
   readonly identity: 'd' | 'n' | 'f' | 'i';
+  /** A primary key by which replication can tell rows apart: one that is deferrable is none. */
   readonly hasKey: boolean;
 }
 
@@ -24,7 +25,7 @@ export async function userTables(session: Session): Promise<UserTable[]> {
   return session.rows<UserTable & Record<string, unknown>>(
     `SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged,
             c.relreplident::text AS identity,
-            EXISTS (SELECT 1 FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid) AS "hasKey"
+            EXISTS (SELECT 1 FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) AS "hasKey"
        FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'p') AND ${ofUser('c', 'n')}
       ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,

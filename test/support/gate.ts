@@ -16,6 +16,8 @@ export interface Gate {
   readonly state: () => { readonly target: Side; readonly paused: boolean };
   /** Called when the next pause is complete, before it is answered; once. */
   whenPaused(what: () => Promise<void>): void;
+  /** Says of this pause that nobody is paused. */
+  lie(): void;
   close(): Promise<void>;
 }
 
@@ -35,6 +37,7 @@ export async function startGate(urls: Readonly<Record<Side, string>>): Promise<G
   let paused = false;
   let busy = 0;
   let then: (() => Promise<void>) | null = null;
+  let lies = false;
 
   const enter = async (): Promise<Pool> => {
     while (paused) await sleep(5);
@@ -84,14 +87,14 @@ export async function startGate(urls: Readonly<Record<Side, string>>): Promise<G
   const act = async ({ action, side }: Asked): Promise<void> => {
     if (action === 'pause' && !paused) await pause();
     if ((action === 'point' || action === 'undo') && side) target = side;
-    if (action === 'resume' || action === 'undo') paused = false;
+    if (action === 'resume' || action === 'undo') paused = lies = false;
   };
   const server = createServer((request, response) => {
     let body = '';
     request.on('data', (piece: Buffer) => (body += piece.toString()));
     request.on('end', () => {
       void act(JSON.parse(body) as Asked).then(
-        () => response.end(JSON.stringify({ target, paused, drained: paused && busy === 0 })),
+        () => response.end(JSON.stringify({ target, paused: paused && !lies, drained: paused && busy === 0 })),
         (error: unknown) => response.writeHead(500).end(String(error)),
       );
     });
@@ -102,6 +105,7 @@ export async function startGate(urls: Readonly<Record<Side, string>>): Promise<G
     pool,
     state: () => ({ target, paused }),
     whenPaused: (what) => void (then = what),
+    lie: () => void (lies = true),
     async close() {
       paused = false;
       server.closeAllConnections();

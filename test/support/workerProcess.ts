@@ -65,7 +65,10 @@ export function startWorkerProcess(options: WorkerOptions): WorkerProcess {
     log: () => log,
     signal: (name) => void child.kill(name),
     async stopped() {
-      const state = (): string => spawnSync('ps', ['-o', 'state=', '-p', `${pid}`]).stdout.toString().trim();
+      const state = (): string =>
+        spawnSync('ps', ['-o', 'state=', '-p', `${pid}`])
+          .stdout.toString()
+          .trim();
       while (!gone && !state().startsWith('T')) await sleep(10);
     },
     async stop() {

@@ -107,23 +107,6 @@ export const ACCESS: readonly Check[] = [
     },
   },
   {
-    id: 'role_settings',
-    stages: BEFORE,
-    severity: 'warning',
-    remedy: 'set them on green too: ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE ... SET',
-    look: async ({ both }) => {
-      const [blue, green] = await Promise.all(SIDES.map((side) => settingsOf(both[side])));
-      const missing = (blue ?? []).filter((line) => !(green ?? []).includes(line));
-      return [
-        {
-          side: 'green',
-          ok: missing.length === 0,
-          evidence: missing.length === 0 ? 'the same' : `only on blue: ${listed(missing)}`,
-        },
-      ];
-    },
-  },
-  {
     id: 'passes_the_wall',
     stages: ALWAYS,
     severity: 'warning',
@@ -192,12 +175,3 @@ export const ACCESS: readonly Check[] = [
       }),
   },
 ];
-
-const settingsOf = async (session: Session): Promise<string[]> =>
-  (
-    await session.rows<{ line: string }>(
-      `SELECT coalesce(r.rolname, 'everybody') || ': ' || pg_catalog.split_part(c.line, '=', 1) AS line
-         FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase AND d.datname = pg_catalog.current_database()
-         LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c(line) ORDER BY 1`,
-    )
-  ).map(({ line }) => line);

@@ -30,7 +30,7 @@ export const DATA: readonly Check[] = [
     id: 'replica_identity',
     stages: BEFORE,
     severity: 'error',
-    remedy: 'give the table a primary key, or leave it out with tables.exclude',
+    remedy: 'give the table a primary key that is not deferrable',
     look: async ({ both }) => {
       const plans = await planIdentities(both.blue, await userTables(both.blue));
       const bad = plans.flatMap((plan) =>
@@ -85,7 +85,8 @@ export const DATA: readonly Check[] = [
     id: 'unlogged_tables',
     stages: ALWAYS,
     severity: 'error',
-    remedy: 'ALTER TABLE ... SET LOGGED, or leave it out with tables.exclude',
+    remedy:
+      'ALTER TABLE ... SET LOGGED, or answer for it by name (allow): it is copied once, and what is written to it afterwards stays behind',
     look: async ({ both }) => [
       {
         side: 'blue',

@@ -4,6 +4,7 @@
  */
 import { isProblem, Problem } from '../../../plan/model/errors';
 import { ACCESS } from './access';
+import { ALIKE } from './alike';
 import { DATA } from './data';
 import { LIVE } from './live';
 import { SERVERS } from './servers';
@@ -11,7 +12,7 @@ import type { Check, Guardrail, GuardrailInput } from './types';
 
 export type { Guardrail, GuardrailInput, Limits, Severity } from './types';
 
-export const CHECKS: readonly Check[] = [...SERVERS, ...ACCESS, ...DATA, ...LIVE];
+export const CHECKS: readonly Check[] = [...SERVERS, ...ALIKE, ...ACCESS, ...DATA, ...LIVE];
 
 async function runOne(check: Check, input: GuardrailInput): Promise<Guardrail[]> {
   const about = { check: check.id, severity: check.severity };

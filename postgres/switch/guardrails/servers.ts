@@ -1,5 +1,6 @@
 /** Guardrails about the two servers: which they are, what they have room for, whether each reaches the other. */
 import { isProblem } from '../../../plan/model/errors';
+import { tool } from '../../backup';
 import type { Session } from '../../session';
 import { randomBytes } from 'node:crypto';
 import { otherSide, SIDES } from '../../../plan/model/traffic';
@@ -7,7 +8,7 @@ import { refuseSame } from '../pair';
 import { probeSubscription } from '../subscription';
 import { userTables } from '../tables';
 import type { Check, Finding } from './types';
-import { ALWAYS, BEFORE, listed, none, ofEach } from './types';
+import { ALWAYS, BEFORE, none, ofEach } from './types';
 
 const setting = async (session: Session, name: string): Promise<string> => {
   const row = await session.one<{ value: string }>(`SELECT pg_catalog.current_setting($1) AS value`, [name]);
@@ -49,6 +50,17 @@ export const SERVERS: readonly Check[] = [
         ok: serverVersion >= OLDEST,
         evidence: `server_version_num ${serverVersion}`,
       })),
+  },
+  {
+    id: 'tools',
+    stages: BEFORE,
+    severity: 'error',
+    remedy: `PGSHIFT_POSTGRES_BIN: a folder with the pg_dump and pg_restore of blue's version or a later one`,
+    look: async ({ both: { blue } }) => {
+      const { ok, said } = await dumpVersion(Math.floor(blue.serverVersion / 10_000));
+      const server = `${Math.floor(blue.serverVersion / 10_000)}.${blue.serverVersion % 10_000}`;
+      return [{ side: 'blue', ok, evidence: ok ? said : `${said}${/\d/.test(said) ? `, and blue is ${server}` : ''}` }];
+    },
   },
   {
     id: 'primary',
@@ -155,57 +167,10 @@ export const SERVERS: readonly Check[] = [
     },
   },
   {
-    id: 'collations',
-    stages: BEFORE,
-    severity: 'warning',
-    remedy:
-      'the same locale provider and locale on green, or look at what sorts by text (indexes are built anew, order and LIKE may differ)',
-    look: async ({ both }) => {
-      const [blue, green] = await Promise.all(SIDES.map((side) => localeOf(both[side])));
-      return [{ side: 'both', ok: blue === green, evidence: `blue: ${blue ?? '?'}; green: ${green ?? '?'}` }];
-    },
-  },
-  {
-    id: 'encoding',
-    stages: BEFORE,
-    severity: 'error',
-    remedy: `make green with blue's encoding`,
-    look: async ({ both }) => {
-      const [blue, green] = await Promise.all(SIDES.map((side) => setting(both[side], 'server_encoding')));
-      return [{ side: 'both', ok: blue === green, evidence: `blue ${blue ?? '?'}, green ${green ?? '?'}` }];
-    },
-  },
-  {
-    id: 'extensions',
-    stages: BEFORE,
-    severity: 'error',
-    remedy: `install the extension's files on green's server, in that version`,
-    look: async ({ both }) => {
-      const used = await both.blue.rows<{ name: string; version: string }>(
-        `SELECT e.extname::text AS name, e.extversion AS version FROM pg_catalog.pg_extension AS e WHERE e.extname <> 'plpgsql' ORDER BY 1`,
-      );
-      const offered = new Set(
-        (
-          await both.green.rows<{ name: string }>(
-            `SELECT a.name::text AS name FROM pg_catalog.pg_available_extensions AS a`,
-          )
-        ).map(({ name }) => name),
-      );
-      const missing = used.filter(({ name }) => !offered.has(name)).map(({ name, version }) => `${name} ${version}`);
-      return [
-        {
-          side: 'green',
-          ok: missing.length === 0,
-          evidence: missing.length === 0 ? `${used.length} extensions, all offered` : `not offered: ${listed(missing)}`,
-        },
-      ];
-    },
-  },
-  {
     id: 'other_engines',
     stages: ALWAYS,
     severity: 'error',
-    remedy: 'stop its jobs on both sides for the switch, or leave its tables out: it writes by itself',
+    remedy: 'stop its jobs on both sides for the switch, or answer for it by name (allow): it writes by itself',
     look: (input) =>
       ofEach(input, (session) =>
         none(
@@ -218,14 +183,19 @@ export const SERVERS: readonly Check[] = [
   },
 ];
 
-async function localeOf(session: Session): Promise<string> {
-  const row = await session.one<{ text: string }>(
-    `SELECT concat_ws(' ', d.datcollate, d.datctype, to_jsonb(d)->>'datlocprovider', coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale')) AS text
-       FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()`,
-  );
-  if (!row) throw new Error('no database');
-  return row.text;
+/** It refuses a server that is newer than itself, and then blue's schema cannot be read. */
+async function dumpVersion(major: number): Promise<{ readonly ok: boolean; readonly said: string }> {
+  try {
+    const said = (await Promise.all([asked('pg_dump'), asked('pg_restore')])).sort((a, b) => majorOf(a) - majorOf(b));
+    const [oldest = ''] = said;
+    return { ok: majorOf(oldest) >= major, said: oldest };
+  } catch (error) {
+    return { ok: false, said: isProblem(error) ? error.message : 'pg_dump or pg_restore cannot be run' };
+  }
 }
+const asked = async (name: 'pg_dump' | 'pg_restore'): Promise<string> =>
+  (await tool(name, ['--version'], process.env, undefined)).trim();
+const majorOf = (said: string): number => Number(/\) (\d+)/.exec(said)?.[1] ?? 0);
 
 interface Room {
   readonly what: string;

@@ -2,12 +2,12 @@
  * The catalogue diff sees every kind of change, and is empty for what changes nothing: the same objects made again with other object ids,
  * VACUUM FULL, ANALYZE, a column that moved to the end.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import path from 'node:path';
+import { readFileSync } from 'node:fs';
 import type { Client } from 'pg';
 import { diffCatalog, fingerprintCatalog } from '../../../postgres/catalog/diff';
 import { describeVersions, freshDatabase } from '../../support/database';
 import type { FreshDatabase } from '../../support/database';
+import { fileOf, hasReal } from '../../support/realData';
 import { EVERYTHING, PUBLICATIONS } from './everything';
 
 type Seen = readonly [what: string, sql: string, line: RegExp];
@@ -285,30 +285,28 @@ describeVersions('catalogue diff', (version) => {
   });
 });
 
-const DATA = path.resolve(__dirname, '../../../../shared/data');
-
 describeVersions('catalogue diff of real databases', (version) => {
-  (existsSync(DATA) ? test : test.skip).each(['pagila', 'chinook'])('%s loaded twice is the same', async (name) => {
-    const sql = readFileSync(path.join(DATA, name, `${name}.sql`), 'utf8').replace(
-      /^COPY .* FROM stdin;\n[^]*?^\\\.$/gm,
-      '',
-    );
-    const seen: string[][] = [];
-    for (const first of ['', 'CREATE TABLE moves_object_ids (id serial); DROP TABLE moves_object_ids']) {
-      const database = await freshDatabase(version, first);
-      try {
-        const client = await database.client();
-        await client.query(sql);
-        await client.query('RESET search_path');
-        const start = process.hrtime.bigint();
-        seen.push(await fingerprintCatalog(client));
-        // Two seconds are promised on a quiet machine; tests share theirs.
-        expect(Number(process.hrtime.bigint() - start) / 1e6).toBeLessThan(6000);
-      } finally {
-        await database.drop();
+  (hasReal('pagila') ? test : test.skip).each(['pagila', 'chinook'] as const)(
+    '%s loaded twice is the same',
+    async (name) => {
+      const sql = readFileSync(fileOf(name), 'utf8').replace(/^COPY .* FROM stdin;\n[^]*?^\\\.$/gm, '');
+      const seen: string[][] = [];
+      for (const first of ['', 'CREATE TABLE moves_object_ids (id serial); DROP TABLE moves_object_ids']) {
+        const database = await freshDatabase(version, first);
+        try {
+          const client = await database.client();
+          await client.query(sql);
+          await client.query('RESET search_path');
+          const start = process.hrtime.bigint();
+          seen.push(await fingerprintCatalog(client));
+          // Two seconds are promised on a quiet machine; tests share theirs.
+          expect(Number(process.hrtime.bigint() - start) / 1e6).toBeLessThan(6000);
+        } finally {
+          await database.drop();
+        }
       }
-    }
-    expect(seen[0]?.length).toBeGreaterThan(300);
-    expect(diffCatalog(seen[0] ?? [], seen[1] ?? [])).toEqual({ added: [], removed: [] });
-  });
+      expect(seen[0]?.length).toBeGreaterThan(300);
+      expect(diffCatalog(seen[0] ?? [], seen[1] ?? [])).toEqual({ added: [], removed: [] });
+    },
+  );
 });

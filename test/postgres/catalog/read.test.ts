@@ -1,10 +1,10 @@
 /** What readCatalog() says of a schema with one of everything, on both majors, and of real databases. */
-import { existsSync, readFileSync } from 'node:fs';
-import path from 'node:path';
+import { readFileSync } from 'node:fs';
 import type { Catalog, Table } from '../../../plan/model/catalog';
 import { readCatalog } from '../../../postgres/catalog/read';
 import { describeVersions, freshDatabase } from '../../support/database';
 import type { FreshDatabase } from '../../support/database';
+import { fileOf, hasReal } from '../../support/realData';
 import { EVERYTHING, PUBLICATIONS } from './everything';
 
 const MORE = `
@@ -292,15 +292,11 @@ describeVersions('catalogue', (version) => {
     expect(seen.filter((text) => /\(a, b\)|count\(|a \* /.test(text))).toEqual([]);
   });
 
-  const DATA = path.resolve(__dirname, '../../../../shared/data');
-  (existsSync(DATA) ? test : test.skip).each([
+  (hasReal('pagila') ? test : test.skip).each([
     ['pagila', 43],
     ['chinook', 21],
-  ])('%s', async (name, relations) => {
-    const sql = readFileSync(path.join(DATA, name, `${name}.sql`), 'utf8').replace(
-      /^COPY .* FROM stdin;\n[^]*?^\\\.$/gm,
-      '',
-    );
+  ] as const)('%s', async (name, relations) => {
+    const sql = readFileSync(fileOf(name), 'utf8').replace(/^COPY .* FROM stdin;\n[^]*?^\\\.$/gm, '');
     const real = await freshDatabase(version, sql);
     try {
       const read = await readCatalog(await real.client());

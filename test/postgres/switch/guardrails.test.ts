@@ -11,6 +11,7 @@ import { ensureSlot } from '../../../postgres/switch/slot';
 import { ensureSubscription } from '../../../postgres/switch/subscription';
 import { replicated, userTables } from '../../../postgres/switch/tables';
 import { target } from '../../../postgres/types';
+import { needPostgresTools } from '../../support/copy';
 import { until } from '../../support/engine';
 import type { TestPair } from '../../support/pair';
 import { describePairs, SWITCH, testPair } from '../../support/pair';
@@ -20,6 +21,7 @@ const patience = { lockTimeoutMs: 200, budgetMs: 10_000, signal };
 
 describePairs('guardrails', (from, to) => {
   let t: TestPair;
+  beforeAll(needPostgresTools);
   afterEach(() => t.drop());
   const input = (more: Partial<GuardrailInput> = {}): GuardrailInput => ({
     both: t.both,

@@ -29,6 +29,7 @@ const SCHEMA = `
   ALTER TABLE a ALTER wide SET STORAGE EXTERNAL;
   CREATE TABLE keyless (k int, v text);
   CREATE TABLE uniq (k int NOT NULL UNIQUE, v text);
+  CREATE TABLE later (id int PRIMARY KEY DEFERRABLE, v text);
   CREATE TABLE gen (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED, n int GENERATED ALWAYS AS IDENTITY);
   CREATE TABLE parts (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
   CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1);
@@ -40,7 +41,7 @@ describePairs('replication', (from, to) => {
     db.query(
       `SELECT (SELECT jsonb_agg(x ORDER BY id) FROM (SELECT id, v, md5(wide) AS wide FROM a) AS x) AS a,
               (SELECT jsonb_agg(x ORDER BY k, v) FROM keyless AS x) AS keyless, (SELECT jsonb_agg(x ORDER BY k) FROM uniq AS x) AS uniq,
-              (SELECT jsonb_agg(x ORDER BY id) FROM gen AS x) AS gen, (SELECT jsonb_agg(x ORDER BY id) FROM parts AS x) AS parts`,
+              (SELECT jsonb_agg(x ORDER BY id) FROM later AS x) AS later, (SELECT jsonb_agg(x ORDER BY id) FROM gen AS x) AS gen, (SELECT jsonb_agg(x ORDER BY id) FROM parts AS x) AS parts`,
     );
 
   beforeEach(async () => {
@@ -79,7 +80,8 @@ describePairs('replication', (from, to) => {
     await forward();
     await client.query(`UPDATE a SET v = v || '+' WHERE id <= 10; DELETE FROM a WHERE id = 50;
       INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL); UPDATE keyless SET v = 'y' WHERE k = 2;
-      INSERT INTO uniq VALUES (1, 'one'); UPDATE uniq SET v = 'uno'; INSERT INTO gen (id) VALUES (1), (2);
+      INSERT INTO uniq VALUES (1, 'one'); UPDATE uniq SET v = 'uno';
+      INSERT INTO later VALUES (1, 'x'), (2, 'y'); UPDATE later SET id = 3 - id; DELETE FROM later WHERE id = 2; INSERT INTO gen (id) VALUES (1), (2);
       INSERT INTO parts VALUES (1, 1), (2, 1); UPDATE parts SET id = 3 WHERE id = 2`);
     await caughtUp('forward');
     expect(await contents(t.green)).toEqual(await contents(t.blue));
@@ -89,7 +91,7 @@ describePairs('replication', (from, to) => {
     const there = await switchOver(t.both, t.pair, 'blue');
     const onGreen = await t.green.client();
     await onGreen.query(`UPDATE a SET v = 'green' WHERE id = 1; DELETE FROM keyless WHERE k = 1 AND v = 'x'; INSERT INTO a VALUES (200, 'g', NULL);
-      UPDATE parts SET id = 9 WHERE id = 1; UPDATE uniq SET k = 5`);
+      UPDATE parts SET id = 9 WHERE id = 1; UPDATE uniq SET k = 5; UPDATE later SET v = 'z'`);
     await dropDirection(t.both, t.pair, 'forward', patience);
     await caughtUp('reverse');
     expect(await contents(t.blue)).toEqual(await contents(t.green));
@@ -184,25 +186,30 @@ describePairs('replication', (from, to) => {
   });
 
   test('identities: what cannot be told apart is refused by name; set and set back', async () => {
-    expect(await setIdentities(t.both.blue, SWITCH, patience)).toBe(2);
+    expect(await setIdentities(t.both.blue, SWITCH, patience)).toBe(3);
     expect(await setIdentities(t.both.blue, SWITCH, patience)).toBe(0);
     const kinds = () =>
-      t.blue.query(`SELECT relname, relreplident AS i FROM pg_class WHERE relname IN ('keyless', 'uniq') ORDER BY 1`);
+      t.blue.query(
+        `SELECT relname, relreplident AS i FROM pg_class WHERE relname IN ('keyless', 'later', 'uniq') ORDER BY 1`,
+      );
     expect(await kinds()).toEqual([
       { relname: 'keyless', i: 'f' },
+      { relname: 'later', i: 'f' }, // a key that is deferrable identifies nothing
       { relname: 'uniq', i: 'i' },
     ]);
-    expect(await restoreIdentities(t.both.blue, SWITCH, patience)).toBe(2);
+    expect(await restoreIdentities(t.both.blue, SWITCH, patience)).toBe(3);
     expect(await kinds()).toEqual([
       { relname: 'keyless', i: 'd' },
+      { relname: 'later', i: 'd' },
       { relname: 'uniq', i: 'd' },
     ]);
     expect((await readGuard(t.both.blue, SWITCH))?.details.identities).toEqual([]);
-    await t.blue.query('CREATE TABLE bad (j json, p point)');
+    await t.blue.query(`CREATE TABLE bad (j json, p point);
+      CREATE TABLE said (j json); ALTER TABLE said REPLICA IDENTITY FULL; CREATE TABLE keyed (id int PRIMARY KEY, j json); ALTER TABLE keyed REPLICA IDENTITY FULL`);
     const error = await setIdentities(t.both.blue, SWITCH, patience).catch((e: unknown) => e);
     expect(error).toMatchObject({
       code: 'GuardrailFailed',
-      message: expect.stringContaining('public.bad (json, point)') as string,
+      message: expect.stringContaining('public.bad (json, point), public.said (json) cannot') as string,
     });
   });
 
