@@ -21,6 +21,7 @@ import { partsOf } from '../map/table';
 import { readMapTable } from '../map/tables';
 import type { Session } from '../session';
 import { checkStream } from '../stream/preflight';
+import { refuseLargeObjects } from './rest';
 import { refuseMissingRoles, refuseTaken } from './schema';
 import type { Found } from './tables';
 import { chooser, userTables } from './tables';
@@ -92,7 +93,10 @@ export async function lookAt(plan: DataMigrationPlan, source: Session, target: S
     problems.push(
       new Problem('NoSuchObject', 'tables: no table of the source is chosen', { where: { path: 'tables' } }),
     );
-  if (plan.schema === 'create') await ask(() => refuseMissingRoles(source, target));
+  if (plan.schema === 'create') {
+    await ask(() => refuseMissingRoles(source, target));
+    await ask(() => refuseLargeObjects(source, target));
+  }
   await ask(() => checkMaps({ source, target, control, map: plan.map, chosen }));
   const { streaming, incremental } = control;
   if (streaming) await ask(() => checkStream(source, target, rows, streaming));

@@ -3,6 +3,7 @@
  * partitioned tables. Keeps true: each may run twice and leaves the same.
  */
 import type { RelationName } from '../../plan/model/steps';
+import { Problem } from '../../plan/model/errors';
 import { ident, literal, relation } from '../ident';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
@@ -10,17 +11,35 @@ import { checkSignal } from '../work';
 import type { CopyContext } from './context';
 import { readAt } from './context';
 import type { Epoch } from './epoch';
+import { chosenTables } from './tables';
 
 interface Sequence extends RelationName, Record<string, unknown> {
   readonly oid: string;
 }
 
+/**
+ * Those that this copy may move: made by it, or of a table that it fills; in tables that were there also those that belong to no table. One of the
+ * same name that belongs to a table of somebody else is his.
+ */
+const OURS = `
+SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS name
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  LEFT JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+  LEFT JOIN pg_class AS o ON o.oid = d.refobjid LEFT JOIN pg_namespace AS s ON s.oid = o.relnamespace
+ WHERE c.relkind = 'S' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgshift') AND n.nspname !~ '^pg_temp'
+   AND ((s.nspname::text, o.relname::text) IN (SELECT f.schema, f.name FROM jsonb_to_recordset($2::jsonb) AS f(schema text, name text))
+        OR translate(n.nspname || '.' || c.relname, E'\\n\\r', '  ') IN (
+             SELECT i.tag FROM pgshift.copy_items AS i WHERE i.migration_name = $1 AND i.kind = 'SEQUENCE')
+        OR ($3::boolean AND o.oid IS NULL))`;
+
 /** Sequences do not follow snapshots: read now, they are at or past what any copied row used. */
 export async function setSequences(context: CopyContext, source: Session, target: Session): Promise<number> {
-  const here = await target.rows<Sequence>(
-    `SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE c.relkind = 'S' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgshift') AND n.nspname !~ '^pg_temp'`,
-  );
+  const chosen = await chosenTables(source, context.control.tables);
+  const here = await target.rows<Sequence>(OURS, [
+    context.migration,
+    JSON.stringify(chosen.map(({ schema, name }) => ({ schema, name }))),
+    context.control.schema === 'existing',
+  ]);
   let set = 0;
   for (const sequence of here) {
     checkSignal(context.signal);
@@ -120,7 +139,31 @@ interface LargeObject extends Record<string, unknown> {
   readonly grants: readonly { readonly role: string | null; readonly privilege: string; readonly grantable: boolean }[];
 }
 
-/** Large objects keep their oids, which rows refer to. Each is one transaction; one that is there already was made by an attempt before. */
+const taken = (target: Session, oids: readonly string[]): Problem =>
+  new Problem(
+    'PreflightFailed',
+    `${target.name}: large object${oids.length === 1 ? '' : 's'} ${oids.slice(0, 5).join(', ')}${oids.length > 5 ? ` and ${oids.length - 5} more` : ''} exist there already`,
+    {
+      hint: 'large objects keep their numbers, which rows refer to: copy into a database without them, or unlink those with lo_unlink',
+    },
+  );
+
+/** Before anything is written: none of the source's large objects may be there under its number. Throws PreflightFailed. */
+export async function refuseLargeObjects(source: Session, target: Session): Promise<void> {
+  const there = await target.rows<{ oid: string }>(`SELECT m.oid::text AS oid FROM pg_largeobject_metadata AS m`);
+  if (there.length === 0) return;
+  const both = await source.rows<{ oid: string }>(
+    `SELECT m.oid::text AS oid FROM pg_largeobject_metadata AS m WHERE m.oid = ANY ($1::oid[]) ORDER BY m.oid`,
+    [there.map(({ oid }) => oid)],
+  );
+  if (both.length > 0)
+    throw taken(
+      target,
+      both.map(({ oid }) => oid),
+    );
+}
+
+/** Large objects keep their oids, which rows refer to. Each is one transaction, with its line on the list; one on the list is there already. */
 export async function copyLargeObjects(
   context: CopyContext,
   source: Session,
@@ -134,12 +177,15 @@ export async function copyLargeObjects(
                           FROM aclexplode(m.lomacl) AS x LEFT JOIN pg_roles AS g ON g.oid = x.grantee), '[]'::jsonb) AS grants
          FROM pg_largeobject_metadata AS m JOIN pg_roles AS r ON r.oid = m.lomowner ORDER BY m.oid`,
     );
+    const listed = await target.rows<{ tag: string }>(
+      `SELECT i.tag FROM pgshift.copy_items AS i WHERE i.migration_name = $1 AND i.kind = 'LARGE OBJECT'`,
+      [context.migration],
+    );
+    const done = new Set(listed.map(({ tag }) => tag));
     for (const object of objects) {
       checkSignal(context.signal);
-      const there = await target.one(`SELECT 1 AS one FROM pg_largeobject_metadata AS m WHERE m.oid = $1::oid`, [
-        object.oid,
-      ]);
-      if (!there) await inTransaction(target, () => copyLargeObject(context, source, target, object));
+      if (done.has(object.oid)) continue;
+      await inTransaction(target, () => copyLargeObject(context, source, target, object));
     }
     return objects.length;
   });
@@ -152,6 +198,8 @@ async function copyLargeObject(
   object: LargeObject,
 ): Promise<void> {
   const { oid, owner, comment, grants } = object;
+  const there = await target.one(`SELECT 1 AS one FROM pg_largeobject_metadata AS m WHERE m.oid = $1::oid`, [oid]);
+  if (there) throw taken(target, [oid]);
   await target.run(`SELECT lo_create($1::oid)`, [oid]);
   for (let at = 0; ; at += PIECE) {
     checkSignal(context.signal);

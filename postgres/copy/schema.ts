@@ -3,7 +3,7 @@
  * the list is written once, in one transaction; what stood in the target before is never on the list of what may be dropped.
  */
 import { Problem } from '../../plan/model/errors';
-import { ident, relation } from '../ident';
+import { ident, literal, relation } from '../ident';
 import type { Session } from '../session';
 import { inTransaction } from '../session';
 import { chooseItems, tableOf } from './choose';
@@ -11,6 +11,7 @@ import type { CopyContext } from './context';
 import { readAt } from './context';
 import type { DumpItem } from './dump';
 import { dumpSchema } from './dump';
+import { wayBackOfRights } from './rights';
 import type { Epoch } from './epoch';
 import { changesShape } from '../../plan/model/tableMapping';
 import { shownRelation } from '../../plan/model/quote';
@@ -76,8 +77,17 @@ async function identities(source: Session, items: readonly DumpItem[]): Promise<
   return new Map(rows.map(({ id, identity }) => [id, identity]));
 }
 
+/** With what only means something on it: the dump says of a user mapping neither its number nor what it is on. */
+const dropServer = (name: string): string => `DO $do$ DECLARE who text; BEGIN
+  FOR who IN SELECT CASE WHEN m.umuser = 0 THEN 'PUBLIC' ELSE quote_ident(m.usename) END FROM pg_catalog.pg_user_mappings AS m WHERE m.srvname = ${literal(name)} LOOP
+    EXECUTE 'DROP USER MAPPING IF EXISTS FOR ' || who || ' SERVER ' || ${literal(ident(name))};
+  END LOOP;
+  DROP SERVER IF EXISTS ${ident(name)};
+END $do$`;
+
 function dropOf(item: DumpItem, identity: string | undefined, there: ReadonlySet<string>): string | null {
   if (identity === undefined || there.has(`${item.kind} ${item.tag}`)) return null;
+  if (item.kind === 'SERVER') return dropServer(item.tag);
   if (item.kind !== 'FK CONSTRAINT') return `DROP ${item.kind} IF EXISTS ${identity}`;
   // `name on schema.table`: the constraint goes before its table, so that tables can go in any order.
   const match = /^("(?:[^"]|"")+"|[^ ]+) on (.*)$/s.exec(identity);
@@ -116,7 +126,18 @@ export async function listItems(context: CopyContext, source: Session, target: S
       ownedBy: new Map(owned.map(({ sequence, owner }) => [sequence, owner])),
     });
     const described = await describe(target, context.migration, kept, await identities(source, kept), there);
+    const back = await wayBackOfRights(target, kept);
+    const rights = {
+      no: 0,
+      section: 'pre',
+      kind: 'PRIVILEGES',
+      tag: 'way back',
+      table: null,
+      sql: 'SELECT 1',
+      drop: back,
+    };
     return [
+      ...(back === null ? [] : [rights]),
       ...described,
       ...(await ownItems(context, source, target, { reshaped, there, from: described.length + 1 })),
     ];

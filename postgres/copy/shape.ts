@@ -34,8 +34,12 @@ interface Column extends Record<string, unknown> {
 
 /**
  * A value's binary form carries type oids inside arrays and composites. Oids of built-in types are the same everywhere, those of types that
- * a user or an extension made are not; `nested` marks the places where they are carried.
+ * a user or an extension made are not; `nested` marks the places where they are carried. Values that name an object of the catalogue are an
+ * oid too: only their text means the same in another database.
  */
+const OF_THE_CATALOGUE =
+  "'regproc', 'regprocedure', 'regoper', 'regoperator', 'regclass', 'regtype', 'regconfig', 'regdictionary', 'regnamespace', 'regrole', 'regcollation'";
+
 const COLUMNS = `
 WITH RECURSIVE parts(col, oid, nested) AS (
   SELECT a.attnum, a.atttypid, false FROM pg_attribute AS a
@@ -50,7 +54,8 @@ WITH RECURSIVE parts(col, oid, nested) AS (
      UNION ALL SELECT r.rngsubtype, p.nested FROM pg_range AS r WHERE r.rngtypid = t.oid
      UNION ALL SELECT r.rngtypid, p.nested FROM pg_range AS r WHERE t.typtype = 'm' AND r.rngmultitypid = t.oid) AS x),
 judged AS (
-  SELECT p.col, bool_and(t.typsend <> 0 AND t.typreceive <> 0 AND NOT (p.nested AND t.oid >= 16384)) AS binary,
+  SELECT p.col, bool_and(t.typsend <> 0 AND t.typreceive <> 0 AND NOT (p.nested AND t.oid >= 16384)
+                  AND NOT (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN (${OF_THE_CATALOGUE}))) AS binary,
          bool_or(t.oid >= 16384) AS own
     FROM parts AS p JOIN pg_type AS t ON t.oid = p.oid GROUP BY p.col)
 SELECT a.attname::text AS name, a.attgenerated <> '' AS generated, a.attlen = -1 AND a.attgenerated <> 'v' AS varying,

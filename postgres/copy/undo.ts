@@ -41,13 +41,21 @@ async function stopSteps(context: CopyContext, target: Session): Promise<void> {
   }
 }
 
+/**
+ * Objects whose unit has committed; a large object is on the list since the transaction that made it. What was never made may be there all the
+ * same, under the same name: it is somebody else's, and the reason why ours failed.
+ */
+const MADE = `
+WITH made AS (
+  SELECT n::int AS no FROM pgshift.lanes AS l CROSS JOIN LATERAL jsonb_array_elements_text(l.state->'items') AS n
+   WHERE l.migration_name = $1 AND l.done AND l.state ? 'items')
+SELECT i.item_no AS no, i.kind, i.tag, i.drop_sql AS sql FROM pgshift.copy_items AS i
+ WHERE i.migration_name = $1 AND i.drop_sql IS NOT NULL AND (i.kind = 'LARGE OBJECT' OR i.item_no IN (SELECT m.no FROM made AS m))
+ ORDER BY i.kind = 'FK CONSTRAINT' DESC, i.item_no DESC`;
+
 /** Drops in rounds, later objects first: one that another still rests on goes in a later round. Answers what could not go. */
 async function dropAll(context: CopyContext, target: Session): Promise<readonly string[]> {
-  let left = await target.rows<Drop>(
-    `SELECT i.item_no AS no, i.kind, i.tag, i.drop_sql AS sql FROM pgshift.copy_items AS i
-      WHERE i.migration_name = $1 AND i.drop_sql IS NOT NULL ORDER BY i.kind = 'FK CONSTRAINT' DESC, i.item_no DESC`,
-    [context.migration],
-  );
+  let left = await target.rows<Drop>(MADE, [context.migration]);
   for (;;) {
     const stuck: Drop[] = [];
     for (const item of left) {

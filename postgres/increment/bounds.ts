@@ -4,6 +4,7 @@
  * value only when all of them have ended. Every row at or below it is then to be seen, for ever: who begins later draws a greater value.
  * That holds for a column that grows with the time at which a transaction takes it: sequences (CACHE 1), now(), clock_timestamp(). Values that clients
  * make up, or draw long before they insert, are not monotone; deletes leave no trace in any column.
+ * Who begins later may draw the same value, where it is coarse (a date, a second): of the rows AT a bound those are read again that were written since.
  */
 import { Problem } from '../../plan/model/errors';
 import { shownRelation } from '../../plan/model/quote';
@@ -59,6 +60,30 @@ export async function haveEnded(source: Session, { serverStart, ids }: Open): Pr
   const row = await source.one<Row>(OPEN);
   if (!row || row.prepared > 0) return false;
   return row.start !== serverStart || !ids.some((id) => row.ids.includes(id));
+}
+
+export interface Now {
+  /** Whatever committed before this transaction began is to be seen. */
+  readonly seen: string;
+  /** The next transaction's number, with its epoch. */
+  readonly next: string;
+}
+
+/** Asked before rows are read: what is to be seen now is to be seen by them. */
+export async function writtenSoFar(source: Session): Promise<Now> {
+  const now = await source.one<Now & Record<string, unknown>>(
+    `SELECT pg_snapshot_xmin(s.s)::text AS seen, pg_snapshot_xmax(s.s)::text AS next FROM pg_current_snapshot() AS s(s)`,
+  );
+  return now ?? { seen: '0', next: '0' };
+}
+
+const EPOCH = 2n ** 32n;
+
+/** Over the alias: written by a transaction from `seen` on. A row holds 32 bits of that number; one that is taken for newer is read twice, no more. */
+export function writtenSince(alias: string, seen: string, { next }: Now): string {
+  const [epoch, low] = [BigInt(next) / EPOCH, BigInt(next) % EPOCH];
+  const xmin = `${alias}.xmin::text::bigint`;
+  return `${xmin} + CASE WHEN ${xmin} > ${low} THEN ${(epoch - 1n) * EPOCH} ELSE ${epoch * EPOCH} END >= ${BigInt(seen)}`;
 }
 
 const POLL_MS = 50;

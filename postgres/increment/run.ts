@@ -16,8 +16,8 @@ import { ident, literal, relation } from '../ident';
 import type { Session } from '../session';
 import { tableKey } from '../stream/state';
 import { checkSignal } from '../work';
-import type { Open } from './bounds';
-import { haveEnded, observe, waitEnded } from './bounds';
+import type { Now, Open } from './bounds';
+import { haveEnded, observe, waitEnded, writtenSince, writtenSoFar } from './bounds';
 import type { Loaded } from './slice';
 import { columnOf, describe, openApplyPair } from './slice';
 
@@ -32,6 +32,7 @@ const FIRST_PATIENCE_MS = 8 * 60_000;
 export const observeBounds = (context: CopyContext): Promise<void> =>
   withPair(openApplyPair(context), async ({ source, target }) => {
     const tables = (await chosenTables(source, context.control.tables)).filter(({ kind }) => kind === 'r');
+    const { seen } = await writtenSoFar(source);
     const { bounds, open } = await observe(source, tables, columnOf(context));
     const patience = Math.min(context.lockBudgetMs, FIRST_PATIENCE_MS);
     if (!(await waitEnded(source, open, patience, context.signal)))
@@ -39,12 +40,13 @@ export const observeBounds = (context: CopyContext): Promise<void> =>
         hint: 'what they will commit cannot be known yet: look for old ones in pg_stat_activity and pg_prepared_xacts',
       });
     await target.run(
-      `INSERT INTO pgshift.increments (migration_name, schema_name, table_name, bound)
-       SELECT $1, f.schema, f.name, f.bound FROM jsonb_to_recordset($2::jsonb) AS f(schema text, name text, bound text)
-       ON CONFLICT (migration_name, schema_name, table_name) DO UPDATE SET bound = excluded.bound, next_bound = NULL, rows = 0`,
+      `INSERT INTO pgshift.increments (migration_name, schema_name, table_name, bound, seen)
+       SELECT $1, f.schema, f.name, f.bound, $3 FROM jsonb_to_recordset($2::jsonb) AS f(schema text, name text, bound text)
+       ON CONFLICT (migration_name, schema_name, table_name) DO UPDATE SET bound = excluded.bound, seen = excluded.seen, next_bound = NULL, rows = 0`,
       [
         context.migration,
         JSON.stringify(tables.map(({ schema, name }, i) => ({ schema, name, bound: bounds[i] ?? null }))),
+        seen,
       ],
     );
   });
@@ -52,9 +54,10 @@ export const observeBounds = (context: CopyContext): Promise<void> =>
 interface Bound extends RelationName, Record<string, unknown> {
   readonly bound: string | null;
   readonly next: string | null;
+  readonly seen: string | null;
 }
 
-type Kept = TableRow & Pick<Bound, 'bound' | 'next'>;
+type Kept = TableRow & Pick<Bound, 'bound' | 'next' | 'seen'>;
 
 export interface Passed {
   readonly rows: number;
@@ -68,13 +71,15 @@ const EVERY_TABLE = 2 ** 31 - 1;
 
 async function keptTables(target: Session, migration: string): Promise<Kept[]> {
   const bounds = await target.rows<Bound>(
-    `SELECT i.schema_name AS schema, i.table_name AS name, i.bound, i.next_bound AS next FROM pgshift.increments AS i WHERE i.migration_name = $1`,
+    `SELECT i.schema_name AS schema, i.table_name AS name, i.bound, i.next_bound AS next, i.seen FROM pgshift.increments AS i WHERE i.migration_name = $1`,
     [migration],
   );
   const byName = new Map(bounds.map((bound) => [tableKey(bound), bound]));
   return (await readTables(target, migration, 0, EVERY_TABLE)).flatMap((table) => {
     const found = byName.get(tableKey(table));
-    return table.state === 'done' && found ? [{ ...table, bound: found.bound, next: found.next }] : [];
+    return table.state === 'done' && found
+      ? [{ ...table, bound: found.bound, next: found.next, seen: found.seen }]
+      : [];
   });
 }
 
@@ -142,7 +147,7 @@ async function safeBounds(
   return { bounds: earlier, pending: open };
 }
 
-/** Rows behind the table's bound up to `high`, slice by slice. */
+/** Rows behind the table's bound up to `high`, slice by slice; with them those at the bound that were written since it was taken. */
 async function loadTable(
   context: CopyContext,
   ends: Pair,
@@ -150,28 +155,41 @@ async function loadTable(
   table: Kept,
   high: string,
 ): Promise<Loaded> {
-  const { column, type, slice: loadOne } = await describe(context, ends, attempt, table);
+  const now = await writtenSoFar(ends.source);
+  const { column, type, slice: loadOne } = await describe(context, ends, attempt, table, now.seen);
   const value = (text: string): string => `${literal(text)}::${type}`;
-  let low = table.bound;
+  let from: ((alias: string) => string) | null = null;
+  if (table.bound !== null) from = behind(column, value(table.bound), table.seen, now);
   let [rows, bad] = [0, 0];
   const upTo =
-    (top: string, from: string | null) =>
+    (top: string, low: typeof from) =>
     (alias: string): string =>
-      `${alias}.${ident(column)} <= ${value(top)}${from === null ? '' : ` AND ${alias}.${ident(column)} > ${value(from)}`}`;
+      `${alias}.${ident(column)} <= ${value(top)}${low === null ? '' : ` AND ${low(alias)}`}`;
   for (;;) {
     checkSignal(context.signal);
     await context.admit();
-    const range = upTo(high, low)('t');
+    const range = upTo(high, from)('t');
     const slice = await ends.source.one<{ top: string | null; rows: number }>(
       `SELECT max(s.v)::text AS top, count(*)::int AS rows
          FROM (SELECT t.${ident(column)} AS v FROM ONLY ${relation(table)} AS t WHERE ${range} ORDER BY 1 LIMIT ${SLICE_ROWS}) AS s`,
     );
     const top = slice?.top ?? null;
     if (top === null) return { rows, bad };
-    const loaded = await loadOne(upTo(top, low), top);
+    const loaded = await loadOne(upTo(top, from), top);
     rows += loaded.rows;
     bad += loaded.bad;
-    low = top;
+    from = behind(column, value(top), null, now);
     if ((slice?.rows ?? 0) < SLICE_ROWS) return { rows, bad };
   }
 }
+
+/** `seen` null: the whole of what stands at the bound is there. */
+const behind =
+  (column: string, bound: string, seen: string | null, now: Now) =>
+  (alias: string): string => {
+    const at = `${alias}.${ident(column)}`;
+    // The range first, alone: that is what an index is read by.
+    return seen === null
+      ? `${at} > ${bound}`
+      : `${at} >= ${bound} AND (${at} > ${bound} OR ${writtenSince(alias, seen, now)})`;
+  };

@@ -53,8 +53,14 @@ interface Plain {
   readonly key: readonly string[];
 }
 
-/** How the rows of one table come. @throws Problem Drift, and what a map is refused with. */
-export async function describe(context: CopyContext, ends: Pair, attempt: Attempt, table: TableRow): Promise<Loading> {
+/** How the rows of one table come; `seen` goes with their bound. @throws Problem Drift, and what a map is refused with. */
+export async function describe(
+  context: CopyContext,
+  ends: Pair,
+  attempt: Attempt,
+  table: TableRow,
+  seen: string,
+): Promise<Loading> {
   const { source, target } = ends;
   const column = columnOf(context);
   const found = await source.one<{ oid: string; filenode: string | null; type: string }>(
@@ -78,7 +84,7 @@ export async function describe(context: CopyContext, ends: Pair, attempt: Attemp
         budget: context.control.errors,
         signal: context.signal,
         fence: (session) => fence(session, attempt),
-        advance: (session, rows) => advance(session, attempt, table, top, rows),
+        advance: (session, rows) => advance(session, attempt, table, { bound: top, seen }, rows),
       });
     return { ...of, slice };
   }
@@ -89,7 +95,7 @@ export async function describe(context: CopyContext, ends: Pair, attempt: Attemp
   const binary = shape.binary && major(source) === major(target) && (await sameTypes(source, target, table));
   const plain = { shape, binary, key: there.key };
   const slice: Loading['slice'] = async (condition, top) => ({
-    rows: await loadSlice(context, ends, attempt, table, plain, condition('t'), top),
+    rows: await loadSlice(context, ends, attempt, table, plain, condition('t'), { bound: top, seen }),
     bad: 0,
   });
   return { ...of, slice };
@@ -108,18 +114,23 @@ async function fence(target: Session, attempt: Attempt): Promise<void> {
   if (fenced === 0) throw fenceBroken(attempt);
 }
 
+interface Reached {
+  readonly bound: string;
+  readonly seen: string;
+}
+
 /** Last in it. */
 async function advance(
   target: Session,
   attempt: Attempt,
   table: RelationName,
-  top: string,
+  { bound, seen }: Reached,
   rows: number,
 ): Promise<void> {
   await target.run(
-    `UPDATE pgshift.increments SET bound = $4, rows = rows + $5, updated_at = clock_timestamp()
+    `UPDATE pgshift.increments SET bound = $4, seen = $6, rows = rows + $5, updated_at = clock_timestamp()
       WHERE migration_name = $1 AND schema_name = $2 AND table_name = $3`,
-    [attempt.migration, table.schema, table.name, top, rows],
+    [attempt.migration, table.schema, table.name, bound, rows, seen],
   );
 }
 
@@ -130,7 +141,7 @@ async function loadSlice(
   table: RelationName,
   { shape, binary, key }: Plain,
   condition: string,
-  top: string,
+  reached: Reached,
 ): Promise<number> {
   const columns = shape.columns.map(ident).join(', ');
   const format = `(FORMAT ${binary ? 'binary' : 'text'})`;
@@ -148,7 +159,7 @@ async function loadSlice(
       `INSERT INTO ${relation(table)} (${columns}) OVERRIDING SYSTEM VALUE SELECT ${columns} FROM pg_temp.pgshift_slice
          ON CONFLICT (${key.map(ident).join(', ')}) DO ${set === '' ? 'NOTHING' : `UPDATE SET ${set}`}`,
     );
-    await advance(target, attempt, table, top, piped.rows);
+    await advance(target, attempt, table, reached, piped.rows);
     crashPoint('increment.before-commit');
     return piped.rows;
   });

@@ -9,7 +9,9 @@ import { ROW } from './spec';
 
 const EMAIL = `^[^@[:space:]]+@[^@[:space:].]+([.][^@[:space:].]+)+$`;
 const PHONE = `^[+]?[0-9(][0-9 ().-]{5,20}[0-9]$`;
-const DATE = `^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?( ?(Z|[+-][0-9]{2}(:?[0-9]{2})?))?)?$`;
+const TIME = `([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?`;
+const ZONE = `(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)`;
+const DATE = `^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]${TIME}( ?${ZONE})?)?$`;
 
 /** Of a text: is the day in the calendar? */
 function isDate(text: string): string {
@@ -32,7 +34,8 @@ export function ruleSql(rule: Rule, value: string, own: string | null): { rule: 
   }
   if (rule === 'date') return { rule, sql: isDate(text), reason: 'not a date' };
   if ('sql' in rule) return { rule: 'sql', sql: own ?? 'true', reason: 'refused by its predicate' };
-  const parts: string[] = [];
+  // Postgres sorts NaN above every number: it is in no range.
+  const parts = [`${text} <> 'NaN'`];
   if (rule.min !== undefined) parts.push(`(${value}) >= ${constant(rule.min)}`);
   if (rule.max !== undefined) parts.push(`(${value}) <= ${constant(rule.max)}`);
   return { rule: 'range', sql: parts.join(' AND '), reason: 'outside its range' };

@@ -7,7 +7,7 @@
 import { COPY } from './copySchema';
 import { MAPS } from './mapSchema';
 import { COUNTERS, ROUTING } from './routing';
-import { STREAMS } from './streamSchema';
+import { STREAMS, TIES } from './streamSchema';
 
 export interface Upgrade {
   readonly version: number;
@@ -241,6 +241,7 @@ export const UPGRADES: readonly Upgrade[] = [
   { version: 4, sql: STREAMS },
   { version: 5, sql: MAPS },
   { version: 6, sql: COUNTERS },
+  { version: 7, sql: TIES },
 ];
 
 /** What lets the triggers that keep a shadow in step work for every role: they look up functions in the schema. */

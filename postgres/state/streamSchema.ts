@@ -33,3 +33,6 @@ CREATE TABLE pgshift.increments (
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (migration_name, schema_name, table_name)
 ) WITH (fillfactor = 50);`;
+
+/** Of the rows at a bound those are here that were written before this transaction of the source. */
+export const TIES = `ALTER TABLE pgshift.increments ADD COLUMN seen text;`;

@@ -1,6 +1,6 @@
 /**
- * Check performance: the source's slowest statements explained on both sides, cache hit ratio, tables without statistics. Warnings alone: a cost is an
- * estimate. Statements are named by their queryid, never by their text.
+ * Check performance: the source's slowest statements explained on both sides, cache hit ratio, indexes that the source reads by and the target lacks,
+ * tables without statistics. Warnings alone: a cost is an estimate. Statements are named by their queryid, never by their text.
  */
 import { shownRelation } from '../../../plan/model/quote';
 import type { VerifyFinding } from '../../../plan/model/validation';
@@ -9,6 +9,7 @@ import { relation } from '../../ident';
 import type { Session } from '../../session';
 import type { Phase } from '../prepared';
 import { onBoth } from '../tally';
+import { unmapped } from './facts';
 import type { Checked } from './index';
 
 const STATEMENTS = 20;
@@ -57,9 +58,37 @@ const hitRatio = async (session: Session): Promise<number | null> => {
   return row?.ratio ?? null;
 };
 
+interface Index extends Record<string, unknown> {
+  readonly rel: string;
+  readonly what: string;
+  readonly scans: number;
+}
+
+/** By what it is made of: the same index under another name is the same. */
+const INDEXES = `
+SELECT i.indrelid::text AS rel, regexp_replace(pg_get_indexdef(i.indexrelid), '^CREATE (UNIQUE )?INDEX .*? ON (ONLY )?.*? USING ', '') AS what,
+       coalesce((SELECT sum(s.idx_scan) FROM pg_stat_all_indexes AS s
+                  WHERE s.indexrelid = i.indexrelid OR s.indexrelid IN (SELECT p.relid FROM pg_partition_tree(i.indexrelid) AS p)), 0)::float8 AS scans
+  FROM pg_index AS i WHERE i.indrelid = ANY ($1::oid[]) AND i.indisvalid`;
+
+/** Of tables whose columns have the same names on both sides; those that a map shapes have indexes of their own. */
+async function missingIndexes(phase: Phase): Promise<VerifyFinding[]> {
+  const same = unmapped(phase);
+  const found = await onBoth((side) => phase.sessions[side].rows<Index>(INDEXES, [same.map((pair) => pair[side].oid)]));
+  return same.flatMap(({ source, target, label }) => {
+    const there = new Set(found.target.filter(({ rel }) => rel === target.oid).map(({ what }) => what));
+    return found.source
+      .filter(({ rel, what, scans }) => rel === source.oid && scans > 0 && !there.has(what))
+      .map(({ what, scans }) =>
+        warn(label, `index ${what} was read ${formatCount(scans)} times on the source and is missing on the target`),
+      );
+  });
+}
+
 const warn = (table: string | null, message: string): VerifyFinding => ({ check: 'performance', table, message });
 
-export async function checkPerformance({ sessions, pairs }: Phase): Promise<Checked> {
+export async function checkPerformance(phase: Phase): Promise<Checked> {
+  const { sessions, pairs } = phase;
   const warnings: VerifyFinding[] = [];
   for (const pair of pairs)
     if (pair.target.rows < 0 && pair.target.bytes > 0)
@@ -72,7 +101,10 @@ export async function checkPerformance({ sessions, pairs }: Phase): Promise<Chec
         `cache hit ratio is ${ratios.target.toFixed(2)} on the target, ${ratios.source?.toFixed(2) ?? 'unknown'} on the source`,
       ),
     );
-  return { errors: [], warnings: [...warnings, ...(await statements(sessions.source, sessions.target))] };
+  return {
+    errors: [],
+    warnings: [...warnings, ...(await missingIndexes(phase)), ...(await statements(sessions.source, sessions.target))],
+  };
 }
 
 async function statements(source: Session, target: Session): Promise<VerifyFinding[]> {

@@ -183,6 +183,9 @@ test('dates are judged by the calendar, and never fail', async () => {
     '2026-13-01',
     '2026-11-21 10:00',
     '2026-11-21T10:00:00.5Z',
+    '2026-11-21 24:01',
+    '2026-11-21 10:60:00',
+    '2026-11-21 10:00:00+99',
     'x',
     '',
     '2026-1-1',
@@ -193,6 +196,18 @@ test('dates are judged by the calendar, and never fail', async () => {
     async (pair) => {
       const rows = await pair.target.query<{ v: string }>(`SELECT v FROM d ORDER BY id`);
       expect(rows.map(({ v }) => v)).toEqual(['2000-02-29', '2026-11-21 10:00', '2026-11-21T10:00:00.5Z']);
+    },
+  );
+});
+
+test('a number that is none is in no range', async () => {
+  await run(
+    `CREATE TABLE n (id int PRIMARY KEY, v numeric, f float8); INSERT INTO n VALUES (1, 'NaN', 1), (2, 1, 'NaN'), (3, 'Infinity', '-0'), (4, NULL, NULL), (5, -1, 1);`,
+    { errors: { max: 100 }, map: { n: { validate: { v: { min: 0 }, f: { min: 0 } } } } },
+    async (pair) => {
+      expect((await pair.target.query<{ id: number }>(`SELECT id FROM n ORDER BY id`)).map(({ id }) => id)).toEqual([
+        3, 4,
+      ]);
     },
   );
 });
