@@ -8,6 +8,7 @@ import type { PairControl } from '../plan/model/blueGreen';
 import { blueGreenControlOf, pairControlOf, switchLimits, syncControlOf } from '../plan/model/blueGreen';
 import { canaryControlOf, canaryPartOf } from '../plan/model/canary';
 import { parseDuration } from '../plan/model/values';
+import { readsRoute, readsSides } from '../plan/model/readsCheck';
 import type { AnyPairPlan } from '../plan/model/validateCanary';
 import { validatePair } from '../plan/model/validateCanary';
 import { beginAttempt, fenceBroken, finishAttempt } from '../postgres/fence';
@@ -16,7 +17,6 @@ import { inTransaction, openSession, withSession } from '../postgres/session';
 import { install, installedVersion } from '../postgres/state/install';
 import type { Claim, MigrationRow } from '../postgres/state/migrations';
 import { claimName, findMigration, setStatus } from '../postgres/state/migrations';
-import { grantRouting } from '../postgres/state/routes';
 import { compareShapes } from '../postgres/switch/carried';
 import type { ShapeDifference } from '../postgres/switch/carried';
 import { wallOff } from '../postgres/switch/fence';
@@ -33,6 +33,7 @@ import type { Tools } from './context';
 import type { OpenPair } from './pairSessions';
 import { summaryOf, withPair } from './pairSessions';
 import { nameInUse } from './prepare';
+import { grantLooks, grantRoutes } from './routeGrants';
 import type { PairArgs, PairFacts, PairOpened } from './types';
 
 /** The plan with the configuration's defaults for blue's environment under its own keys; gates of other kinds of change are none of ours. */
@@ -150,30 +151,12 @@ async function firstEpoch({ blue, green }: Both): Promise<number> {
   return Math.max(await highest(blue), await highest(green)) + 1;
 }
 
-/** Roles that follow routes on blue follow them on green too. */
-async function grantRoutes({ both, control }: OpenPair): Promise<void> {
-  if (!control.traffic.some(({ type }) => type === 'router')) return;
-  const there = async (session: Session, roles: readonly string[]): Promise<string[]> =>
-    (
-      await session.rows<{ name: string }>(
-        `SELECT r.rolname::text AS name FROM pg_catalog.pg_roles AS r WHERE r.rolname = ANY ($1::text[]) AND r.rolname <> current_user`,
-        [[...roles]],
-      )
-    ).map(({ name }) => name);
-  const granted = await both.blue.rows<{ name: string }>(
-    `SELECT DISTINCT g.rolname::text AS name FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS x
-       JOIN pg_catalog.pg_roles AS g ON g.oid = x.grantee
-      WHERE c.oid = 'pgshift.routes'::regclass AND x.privilege_type = 'SELECT' AND g.oid <> c.relowner`,
-  );
-  await grantRouting(both.blue, await there(both.blue, control.applicationRoles));
-  await grantRouting(
-    both.green,
-    await there(both.green, [...control.applicationRoles, ...granted.map(({ name }) => name)]),
-  );
-}
-
 export const routesOf = (control: PairControl): RouteRef[] =>
-  control.traffic.flatMap((one) => (one.type === 'router' ? [{ route: one.route, sides: one.sides }] : []));
+  control.traffic.flatMap((one) => {
+    if (one.type === 'router') return [{ route: one.route, sides: one.sides }];
+    if (one.type !== 'haproxy' || one.reads === undefined) return [];
+    return [{ route: readsRoute(one.reads.backend), sides: readsSides(one.reads) }];
+  });
 
 /** Guardrails, then the claim in both databases and the guard rows. A run that claimed before (its worker died) finds its own claim. */
 export async function prepareBlueGreen(
@@ -213,6 +196,7 @@ export async function prepareBlueGreen(
         epoch: await firstEpoch(both),
       });
       await grantRoutes(open);
+      await grantLooks(open);
       return { ...facts, traffic: await checkTraffic(open, open.control.allowed) };
     } catch (error) {
       // Refused after all: the name is free again.

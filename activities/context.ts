@@ -26,8 +26,10 @@ export interface Tools {
 
 export type Body<A, R> = (args: A, tools: Tools) => Promise<R>;
 
+/** By its name: what Node itself throws need not be an Error of this realm. */
 const isAbort = (error: unknown): boolean =>
-  error instanceof CancelledFailure || (error instanceof Error && error.name === 'AbortError');
+  error instanceof CancelledFailure ||
+  (typeof error === 'object' && error !== null && 'name' in error && error.name === 'AbortError');
 
 const MESSAGE_MAX = 1_000;
 const DETAILS_MAX = 8_000;

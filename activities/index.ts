@@ -17,6 +17,7 @@ import { prepareRollback } from './rollback';
 import { previewUndo, runSteps, undoSteps } from './steps';
 import * as stream from './stream';
 import type { Activities } from './types';
+import { archiveBlue, watchUnused } from './unused';
 import { finishValidation, openValidation, verifyPhase } from './verify';
 
 export type { ActivityDeps } from './deps';
@@ -65,6 +66,8 @@ export function createActivities(deps: ActivityDeps): Activities {
     takeBackPair: activity(deps, 'takeBackPair', end.takeBackPair),
     abandonPair: activity(deps, 'abandonPair', end.abandonPair),
     decommission: activity(deps, 'decommission', end.decommission),
+    watchUnused: activity(deps, 'watchUnused', watchUnused),
+    archiveBlue: activity(deps, 'archiveBlue', archiveBlue),
     removeBlue: activity(deps, 'removeBlue', end.removeBlue),
     finishGreen: activity(deps, 'finishGreen', end.finishGreen),
     observeBounds: activity(deps, 'observeBounds', stream.observeBounds),

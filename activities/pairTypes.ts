@@ -146,6 +146,33 @@ export interface PairTakenBack {
   readonly left: readonly string[];
 }
 
+export interface WatchUnusedArgs extends PairArgs {
+  /** Blue must be quiet for so long. */
+  readonly quietMs: number;
+  /** Sessions that come and go between two looks count, too: when nothing of ours connects there any more. */
+  readonly counted: boolean;
+  /** Those who were told of already: that they come and go is no news. */
+  readonly known: readonly string[];
+  /** What the look before this one ended with. */
+  readonly quiet: Quiet | null;
+  readonly maxMs: number;
+}
+
+export interface Quiet {
+  readonly forMs: number;
+  /** As the server has counted them. */
+  readonly sessions: number;
+}
+
+export interface UnusedWatched {
+  /** Nobody was there for the whole time. */
+  readonly unused: boolean;
+  readonly quiet: Quiet;
+  /** Who uses it, for people: roles and applications, no queries. null = nobody now. */
+  readonly usedBy: string | null;
+  readonly who: readonly string[];
+}
+
 export interface Decommissioned {
   /** What became of blue. */
   readonly blue: string;

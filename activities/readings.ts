@@ -14,6 +14,7 @@ import type { BrakeMemory } from '../postgres/brakes';
 import { readThroughput } from '../postgres/throughput';
 import type { ThroughputSample } from '../postgres/throughput';
 import { withSession } from '../postgres/session';
+import { countClients } from '../postgres/switch/clients';
 import { resolveTarget } from '../worker/config';
 import type { ActivityDeps } from './deps';
 import type { PairSides, WatchedRoute } from './types';
@@ -125,6 +126,12 @@ async function latency(deps: ActivityDeps, database: string, memory: ReadingMemo
   return known(mean === null || mean <= 0 ? null : mean);
 }
 
+/** Client sessions, ours and those that only follow or look aside. */
+async function connections(deps: ActivityDeps, database: string): Promise<Reading> {
+  const options = { purpose: 'health', connectTimeoutMs: 5_000 };
+  return known(await withSession(resolveTarget(deps.config, database), options, countClients));
+}
+
 /** Where conditions of one run are read. */
 export interface Places {
   /** That of a condition which names none. */
@@ -167,12 +174,7 @@ async function ofRouters(
   const [route] = routes;
   if (metric === undefined || route === undefined) return failed('InvalidConfig');
   try {
-    const options = { purpose: 'health', connectTimeoutMs: 5_000 };
-    const sample = await withSession(resolveTarget(deps.config, database), options, async (session) => {
-      const all = new Map<string, Counters>();
-      for (const one of routes) for (const [key, of] of await readCounters(session, one.route)) all.set(key, of);
-      return all;
-    });
+    const sample = await sampleOf(routes, database, deps);
     const at = performance.now();
     const before = memory.router;
     memory.router = { sample, at };
@@ -183,6 +185,34 @@ async function ofRouters(
     return { ...known(green), blue: of('blue'), green };
   } catch (error) {
     return failed(isProblem(error) ? error.code : 'Unreachable');
+  }
+}
+
+async function sampleOf(routes: readonly WatchedRoute[], database: string, deps: ActivityDeps): Promise<Sample> {
+  const options = { purpose: 'health', connectTimeoutMs: 5_000 };
+  return withSession(resolveTarget(deps.config, database), options, async (session) => {
+    const all = new Map<string, Counters>();
+    for (const one of routes) for (const [key, of] of await readCounters(session, one.route)) all.set(key, of);
+    return all;
+  });
+}
+
+/** What routers counted of the old side in all their lives: how it was before the first stage. undefined = a rate, which needs two samples. */
+export async function lifelong(
+  condition: Watched,
+  { database, routes = [] }: Places,
+  deps: ActivityDeps,
+): Promise<number | null | undefined> {
+  if (condition.source !== 'router' || condition.query === 'throughput') return undefined;
+  const metric = ROUTER_METRICS.find((one) => one === condition.query);
+  const [route] = routes;
+  if (metric === undefined || route === undefined) return null;
+  try {
+    const counted = between(new Map(), await sampleOf(routes, database, deps));
+    return metricOf(metric, counted, route.sides.blue, 0);
+  } catch (error) {
+    if (!isProblem(error)) throw error;
+    return null;
   }
 }
 
@@ -210,6 +240,8 @@ async function readOne(condition: Watched, at: string, deps: ActivityDeps, memor
         return await throughput(deps, at, memory);
       case 'latency':
         return await latency(deps, at, memory);
+      case 'connections':
+        return await connections(deps, at);
       case 'router':
         return failed('InvalidConfig');
     }

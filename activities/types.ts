@@ -49,8 +49,10 @@ import type {
   SwitchArgs,
   SwitchOutcome,
   SwitchReady,
+  UnusedWatched,
   VerifyPairArgs,
   WatchPairArgs,
+  WatchUnusedArgs,
 } from './pairTypes';
 
 /** A migration in its database. */
@@ -236,6 +238,10 @@ export interface Activities {
   abandonPair(args: PairArgs & CopyArgs): Promise<void>;
   /** The end of the way back: replication from green, walls and guard rows go; the record of green is completed. */
   decommission(args: PairArgs): Promise<Decommissioned>;
+  /** Answers when blue was quiet for long enough, when who uses it has changed, or hourly. */
+  watchUnused(args: WatchUnusedArgs): Promise<UnusedWatched>;
+  /** A dump of blue, as it was at the end of its way back. */
+  archiveBlue(args: PairArgs): Promise<{ readonly bytes: number; readonly reference: string }>;
   /** Renames or drops blue. The record of the run lies there no more. */
   removeBlue(args: PairArgs): Promise<Decommissioned>;
   /** The run's status in green's own record. */

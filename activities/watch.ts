@@ -10,7 +10,7 @@ import { meaningful } from '../postgres/throughput';
 import type { Tools } from './context';
 import { memoryOf } from './readingMemory';
 import type { ReadingMemory } from './readings';
-import { baselineSpacingMs, read } from './readings';
+import { baselineSpacingMs, lifelong, read } from './readings';
 import type { PairPlaces, Subject, WatchArgs, WatchResult } from './types';
 
 type States = Record<string, ConditionState>;
@@ -109,13 +109,17 @@ export async function baseline(
   tools: Tools,
 ): Promise<Record<string, number | null>> {
   const one = async (condition: Watched): Promise<[string, number | null]> => {
+    const whole = await lifelong(condition, args, tools.deps);
+    if (whole !== undefined) return [condition.name, whole];
     const memory: ReadingMemory = { brakes: {} };
     const values: (number | null)[] = [];
     // A rate needs one reading more than it gives.
     const rounds = isRate(condition) ? READINGS + 1 : READINGS;
     for (let i = 0; i < rounds; i += 1) {
       if (i > 0) await sleep(baselineSpacingMs(condition), undefined, { signal: tools.signal });
-      const { value } = await read(condition, args, tools.deps, memory);
+      // Of two sides the baseline is the old one's: nobody is on the new one yet.
+      const reading = await read(condition, args, tools.deps, memory);
+      const value = reading.blue === undefined ? reading.value : reading.blue;
       values.push(condition.source === 'throughput' ? meaningful(value) : value);
     }
     return [condition.name, median(values)];

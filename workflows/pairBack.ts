@@ -65,6 +65,8 @@ export async function goBackPair(run: Run, cause: Cause): Promise<boolean> {
   const before = s.status;
   const phase = s.phase;
   run.settled = true;
+  // A cancel after the way back was given up takes nothing back: what is left to do is done.
+  if (s.marks.includes('finished')) return false;
   s.cause = cause;
   s.waiting = null;
   s.live = null;

@@ -1,4 +1,5 @@
 /** After the switch: watched, held with blue in step, and then the way back is given up. Keeps true: the clocks run on through a pause, only their end waits. */
+import { CancellationScope } from '@temporalio/workflow';
 import type { RunStatus } from '../plan/model/status';
 import { parseDuration } from '../plan/model/values';
 import { insist } from './back';
@@ -6,6 +7,7 @@ import { pairArgs, pairState, seenOf, timed } from './pairRun';
 import { drainDecisions } from './recorder';
 import type { Run } from './run';
 import { nowIso } from './run';
+import { archiveBlue, untilUnused } from './unused';
 
 const endedEarly =
   ({ state }: Run) =>
@@ -47,11 +49,31 @@ export async function hold(run: Run): Promise<void> {
   await dwell(run, () => run.holdEnds() ?? 0, 'the hold ends');
 }
 
-/** The last step: nothing interrupts it, and what fails is tried until it works. */
+const STAYS = 'blue:stays';
+const OVER = 'blue:over';
+const LEFT = 'left as it is';
+
+/**
+ * The last step. First whoever still uses a blue that is to go is waited for, with the way back as it was; then nothing interrupts it, not even a cancel, and
+ * what fails is tried until it works. May run again from the beginning: what was done is in the marks.
+ */
 export async function decommission(run: Run): Promise<void> {
   const s = run.state;
-  const pair = pairState(run);
+  if (s.marks.includes(OVER)) return;
+  const removes = pairState(run).control.decommission !== 'keep';
+  if (removes && !s.marks.includes('finished') && !s.marks.includes(STAYS) && !(await untilUnused(run, false)))
+    s.marks.push(STAYS);
   run.settled = true;
+  await CancellationScope.nonCancellable(async () => {
+    if (!s.marks.includes('finished')) await giveUpBack(run);
+    if (removes && !s.marks.includes(STAYS)) await remove(run);
+    s.marks.push(OVER);
+  });
+}
+
+async function giveUpBack(run: Run): Promise<void> {
+  const s = run.state;
+  const pair = pairState(run);
   pair.noWayBack = 'the way back was given up with the decommissioning';
   run.show('running');
   const ended = await insist(
@@ -69,14 +91,23 @@ export async function decommission(run: Run): Promise<void> {
     'record that it is completed',
   );
   s.marks.push('finished');
-  if (pair.control.decommission === 'keep') return;
+}
+
+/** When nobody uses it, and after it was archived. */
+async function remove(run: Run): Promise<void> {
+  const s = run.state;
+  if (!(await archiveBlue(run)) || !(await untilUnused(run, true))) {
+    s.measured['blue'] = LEFT;
+    return;
+  }
+  run.show('running');
   await drainDecisions(run);
   s.marks.push('blue:gone');
   const removed = await insist(
     run,
     'decommission',
-    () => run.ask('removeBlue', pairArgs(run), `${pair.control.decommission} blue`),
+    () => run.ask('removeBlue', pairArgs(run), `${pairState(run).control.decommission} blue`),
     ['retry', 'skip'],
   );
-  s.measured['blue'] = removed?.blue ?? 'left as it is';
+  s.measured['blue'] = removed?.blue ?? LEFT;
 }

@@ -72,6 +72,8 @@ export const CLASS_OF = {
   takeBackPair: 'undo',
   abandonPair: 'door',
   decommission: 'quick',
+  watchUnused: 'watch',
+  archiveBlue: 'external',
   removeBlue: 'quick',
   finishGreen: 'quick',
   observeBounds: 'bulk',

@@ -24,6 +24,7 @@ import { reportOf, statusOf, wayBackOf } from '../plan/model/view';
 import { attributesOf, changedAttributes } from './attributes';
 import { Back, causeOf } from './failure';
 import { manualGate } from './gateRules';
+import { drainDecisions } from './recorder';
 import type { Ask } from './proxies';
 import { asking } from './proxies';
 
@@ -37,6 +38,8 @@ export class Run {
   tripped: Cause | null = null;
   /** From here on nothing interrupts: the change is being taken back or is over. */
   settled = false;
+  /** What is left after that may last for weeks all the same: it continues as new, too. */
+  lasting = false;
   /** Nothing is left to decide. */
   ended = false;
   /** A continue-as-new is near: what runs beside the phases ends. */
@@ -65,6 +68,8 @@ export class Run {
   ) {
     this.ask = asking(() => this.state.settings);
     this.ready = state.marks.includes('opened');
+    // Of a switch: the way back was given up in an earlier history.
+    this.settled = state.pair !== undefined && state.marks.includes('finished');
   }
 
   // What is shown ------------------------------------------------------------------------------------------------------
@@ -287,7 +292,7 @@ export class Run {
   // Continue as new ----------------------------------------------------------------------------------------------------
 
   mustContinue(): boolean {
-    if (!this.state.marks.includes('prepared') || this.settled) return false;
+    if (!this.state.marks.includes('prepared') || (this.settled && !this.lasting)) return false;
     const info = workflowInfo();
     const limit = this.state.settings.continueAsNewEvents;
     return info.continueAsNewSuggested || (limit !== null && info.historyLength >= limit);
@@ -296,14 +301,14 @@ export class Run {
   /** Ends this run's history and goes on in a new one with the same state. Only between pieces of work. */
   async renew(): Promise<never> {
     this.draining = true; // the watch of health and the recorder end; messages are taken until the last moment
-    await condition(
-      () =>
-        allHandlersFinished() &&
-        !this.watching &&
-        !this.following &&
-        this.beside === 0 &&
-        this.state.inbox.audit.length === 0,
-    );
+    const recorded = (): boolean => this.state.inbox.audit.length === 0;
+    const over = (): boolean => allHandlersFinished() && !this.watching && !this.following && this.beside === 0;
+    await condition(() => over() && (recorded() || this.settled));
+    // The recorder has ended when the run was settled.
+    while (!recorded()) {
+      await drainDecisions(this);
+      await condition(over);
+    }
     return this.again({ ...this.state, waiting: null, live: null, step: null });
   }
 }

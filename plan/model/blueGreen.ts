@@ -61,6 +61,15 @@ export const blueGreenSchema = z.strictObject({
     .strictObject({ duration: duration.default('15m'), health: z.array(conditionSchema).default([]) })
     .prefault({}),
   decommission: z.enum(['keep', 'rename', 'drop']).default('keep'),
+  /** For so long blue must have been seen unused before it is renamed or dropped; 0s = nobody looks. */
+  unused: duration.default('5m'),
+  /** Made of blue before it is renamed or dropped. Default: pg-dump before a drop. */
+  archive: z
+    .union([
+      z.enum(['none', 'pg-dump']),
+      z.strictObject({ method: z.literal('pg-dump'), directory: z.string().min(1).optional() }),
+    ])
+    .optional(),
   /** Guardrails that a person answers for, by their ids. */
   allow: z.array(z.strictObject({ rule: z.string().min(1), reason: z.string().min(1) })).default([]),
 });
@@ -91,6 +100,9 @@ export interface PairControl extends Pick<
   readonly allowed: readonly string[];
   readonly hasChange: boolean;
   readonly monitor: string;
+  /** Before blue is renamed or dropped; absent in runs from before it was looked for. */
+  readonly unused?: string;
+  readonly archive?: NonNullable<BlueGreenPlan['archive']>;
 }
 
 export const pairControlOf = (plan: PairPlan): PairControl => ({
@@ -105,6 +117,9 @@ export const pairControlOf = (plan: PairPlan): PairControl => ({
   allowed: plan.allow.map(({ rule }) => rule),
   hasChange: plan.change !== undefined,
   monitor: plan.monitor.duration,
+  ...(plan.decommission === 'keep'
+    ? {}
+    : { unused: plan.unused, archive: plan.archive ?? (plan.decommission === 'drop' ? 'pg-dump' : 'none') }),
 });
 
 /** The part that a run of any kind goes by; blue is the database that holds its record. */

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { blueGreenControlOf, blueGreenSchema } from './blueGreen';
-import type { RouterMetric } from './counters';
+import { defaultsFor, WELL_KNOWN } from './canaryDefaults';
 import type { ConditionState, Judgement, Point, Watched } from './health';
 import { tripped } from './health';
 import type { Condition, Gate } from './plan';
@@ -86,20 +86,6 @@ export interface CanaryControl {
   readonly stages: readonly StageControl[];
 }
 
-const byDefault = (name: string, query: RouterMetric, failWhen: string, onFail: Condition['onFail']): Watched => ({
-  ...{ name, source: 'router', query, failWhen, interval: '10s', initialDelay: '0s', onFail, onInconclusive: 'ignore' },
-  // A few queries say little: three readings in a row.
-  ...{ failureLimit: 2, consecutive: true, consecutiveErrorLimit: 1_000_000, dryRun: false },
-});
-
-/** What judges every stage beside its own analysis, by what routers count; a plan's own condition of the same name replaces it. */
-export const BY_DEFAULT: readonly Watched[] = [
-  byDefault('error_rate', 'error_rate', 'value > 0.05', 'rollback'),
-  byDefault('error_rate_high', 'error_rate', 'value > 0.02', 'alert'),
-  byDefault('response', 'latency_p95', 'value > 1000', 'rollback'),
-  byDefault('response_slower', 'latency_p95', 'green > 1.5 * blue', 'alert'),
-];
-
 /** A condition that a stage names, or has written out. null = no such analysis. */
 export function analysisOf(plan: Pick<CanaryPlan, 'analyses'>, one: string | Condition): Condition | null {
   if (typeof one !== 'string') return one;
@@ -115,18 +101,34 @@ const namesTaken = ({ health, monitor, analyses, stages }: CanaryPlan): Readonly
     ...stages.flatMap(({ analysis }) => analysis.map((one) => (typeof one === 'string' ? one : one.name))),
   ]);
 
+/** What judges one stage: its own, the plan's analyses of a well-known name, and the defaults whose names the plan does not use. */
+export function analysesOf(plan: CanaryPlan, index: number): readonly Watched[] {
+  const stage = plan.stages[index];
+  if (stage === undefined) return [];
+  const own = stage.analysis.map((one) => analysisOf(plan, one)).filter((one) => one !== null);
+  const everywhere = WELL_KNOWN.filter((name) => !own.some((one) => one.name === name))
+    .map((name) => analysisOf(plan, name))
+    .filter((one) => one !== null);
+  const taken = namesTaken(plan);
+  const defaults = defaultsFor({
+    counted: plan.traffic.some(({ type }) => type === 'router'),
+    reads: plan.routing.moves === 'reads',
+    percent: stage.percent,
+    last: index === plan.stages.length - 1,
+  });
+  return [...own, ...everywhere, ...defaults.filter(({ name }) => !taken.has(name))];
+}
+
 export function canaryPartOf(plan: CanaryPlan): CanaryControl {
   const keys = new Set<string>();
-  const taken = namesTaken(plan);
-  const stages = plan.stages.map((stage): StageControl => {
+  const stages = plan.stages.map((stage, index): StageControl => {
     for (const key of stage.keys) keys.add(key);
-    const own = stage.analysis.map((one) => analysisOf(plan, one)).filter((one) => one !== null);
     return {
       name: stage.name,
       percent: stage.percent,
       durationMs: parseDuration(stage.duration) ?? 0,
       keys: [...keys],
-      analysis: [...own, ...BY_DEFAULT.filter(({ name }) => !taken.has(name))],
+      analysis: analysesOf(plan, index),
       gated: stage.gate !== undefined,
     };
   });

@@ -59,6 +59,8 @@ export interface PairState {
   noWayBack: string | null;
   /** Done, and written down together with what is done next. */
   unrecorded?: readonly PartDone[];
+  /** For how long nobody was seen on blue, where a history ended in the middle of looking. */
+  quiet?: { readonly forMs: number; readonly sessions: number } | null;
 }
 
 export const newPairState = (control: PairControl): PairState => ({

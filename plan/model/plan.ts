@@ -29,7 +29,7 @@ const phase = z.enum([...PHASES, ...DATA_PHASES, ...BLUE_GREEN_STEPS, 'stages', 
 
 export const conditionSchema = z.strictObject({
   name: z.string().min(1),
-  source: z.enum(['prometheus', 'sql', 'http', 'router']),
+  source: z.enum(['prometheus', 'sql', 'http', 'router', 'connections']),
   query: z.string().optional(),
   url: z.string().optional(),
   jsonPath: z.string().optional(),

@@ -1,7 +1,9 @@
 /** The road of a blue-green or a canary as `pgshift plan` shows it: what each step does, what clients notice, and the way back from there. Pure. */
+import { pairControlOf } from './blueGreen';
 import type { BlueGreenPlan, PairPlan } from './blueGreen';
 import type { CanaryPlan } from './canary';
-import { BY_DEFAULT } from './canary';
+import { analysesOf } from './canary';
+import { readsLines } from './readsCheck';
 import type { AnyPairPlan } from './validateCanary';
 
 export interface RoadStep {
@@ -35,6 +37,36 @@ const analysisText = ({ analysis }: CanaryPlan['stages'][number]): string => {
   return `judged by ${names.length === 0 ? 'the defaults' : names.join(', ')}`;
 };
 
+/** The conditions that no stage has written out, each once, with the stages that have them where not all do. */
+function byDefault(plan: CanaryPlan): string[] {
+  const seen = new Map<string, { readonly rule: string; readonly stages: string[] }>();
+  plan.stages.forEach((stage, i) => {
+    const own = stage.analysis.map((one) => (typeof one === 'string' ? one : one.name));
+    for (const { name, failWhen, successWhen, onFail } of analysesOf(plan, i).filter(
+      (one) => !own.includes(one.name),
+    )) {
+      const text = failWhen ?? `not ${successWhen ?? ''}`;
+      // The share of the stage is a number in it: shown once for all stages.
+      const rule = `${text.replace(/\* [\d.]+ >= 300/, '* percent >= 300')}: ${onFail}`;
+      const known = seen.get(`${name} ${rule}`) ?? { rule: `${name} (${rule})`, stages: [] };
+      known.stages.push(stage.name);
+      seen.set(`${name} ${rule}`, known);
+    }
+  });
+  return [...seen.values()].map(({ rule, stages }) =>
+    stages.length === plan.stages.length ? rule : `${rule} in ${stages.join(', ')}`,
+  );
+}
+
+const linesOf = ({ traffic }: PairPlan): string[] =>
+  traffic.flatMap((one) =>
+    one.type === 'haproxy' && one.reads !== undefined
+      ? [
+          `HAProxy asks green by itself whether reads may go there; its file needs:\n${readsLines(one.reads).join('\n')}`,
+        ]
+      : [],
+  );
+
 const gateText = ({ gate }: CanaryPlan['stages'][number]): string =>
   gate === undefined || gate === 'none' ? '' : '; then its gate';
 
@@ -66,7 +98,7 @@ function canaryNotes(plan: CanaryPlan): string[] {
       ? 'reads of a stage are answered by blue and asked of green as well; nobody sees what green says'
       : `reads of a stage are answered by green while it is less than ${plan.maxReadLag} behind; nobody else reads there`,
     'the writes go over in one switch, at the last stage; a metric that fails takes everybody back from any stage',
-    `every stage is judged by what routers count, too: ${BY_DEFAULT.map(({ name, failWhen, onFail }) => `${name} (${failWhen ?? ''}: ${onFail})`).join(', ')}`,
+    `judged by themselves, too: ${byDefault(plan).join(', ') || 'nothing'}`,
     ...(blind.length === 0 ? [] : [`stages without an analysis of their own: ${blind.join(', ')}`]),
   ];
 }
@@ -77,6 +109,14 @@ const trafficOf = ({ traffic }: PairPlan): string =>
       one.type === 'router' ? `router ${one.route}` : one.type === 'pgbouncer' ? `pgbouncer ${one.database}` : one.type,
     )
     .join(', ');
+
+function decommissionText(plan: PairPlan): string {
+  const { decommission, unused, archive } = pairControlOf(plan);
+  if (decommission === 'keep') return 'keep blue';
+  const made = archive === undefined || archive === 'none' ? '' : ', after a pg_dump of it';
+  const looked = unused === undefined || unused === '0s' ? '' : ` when nobody was seen there for ${unused}`;
+  return `${decommission} blue${looked}${made}`;
+}
 
 export function roadOf(plan: AnyPairPlan): Road {
   const s = plan.switch;
@@ -138,7 +178,7 @@ export function roadOf(plan: AnyPairPlan): Road {
     ...stageSteps(plan, 'after'),
     { id: 'monitor', title: `watch for ${plan.monitor.duration}`, clients: 'they work on green', wayBack: BACK },
     { id: 'hold', title: `keep blue in step for ${plan.hold}`, clients: 'they work on green', wayBack: BACK },
-    { id: 'decommission', title: `${plan.decommission} blue`, clients: 'they work on green', wayBack: 'none' },
+    { id: 'decommission', title: decommissionText(plan), clients: 'they work on green', wayBack: 'none' },
   ];
   return {
     kind: plan.kind,
@@ -150,6 +190,7 @@ export function roadOf(plan: AnyPairPlan): Road {
     steps: steps.filter((step) => step !== null),
     notes: [
       ...(plan.kind === 'canary' ? canaryNotes(plan) : []),
+      ...linesOf(plan),
       ...(plan.drill ? ['drill: there and back once before the switch that stays'] : []),
       'the other server connects by PGSHIFT_DATABASE_<NAME>_FROM_PEER; its password lies in pg_subscription of the other side (superusers can read it)',
       ...plan.allow.map(({ rule, reason }) => `guardrail ${rule} is answered for: ${reason}`),

@@ -35,6 +35,32 @@ export const pgbouncerAdapter = z.strictObject({
   servers: pair(serverAddress).optional(),
 });
 
+/** Goes into HAProxy's own configuration as bytes and as text. */
+const asciiName = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/, {
+  error: 'letters, digits, _ . and - alone: it is written into the configuration of HAProxy',
+});
+
+/** A backend for reads that may be a little old: both servers in service, green by a weight. */
+export const haproxyReads = z
+  .strictObject({
+    backend: asciiName,
+    servers: pair(asciiName),
+    /** How HAProxy asks green by itself whether reads may go there: a role that is let in without a password, and how often. */
+    check: z.strictObject({
+      user: asciiName,
+      database: asciiName,
+      every: duration
+        .refine((text) => (parseDuration(text) ?? 0) >= 50 && (parseDuration(text) ?? 0) <= 1_000, {
+          error: '50ms to 1s',
+        })
+        .default('200ms'),
+    }),
+  })
+  .refine(({ servers }) => servers.blue !== servers.green, {
+    error: 'reads go to two servers at once: give them two',
+    path: ['servers'],
+  });
+
 export const haproxyAdapter = z.strictObject({
   type: z.literal('haproxy'),
   admin: z
@@ -53,6 +79,8 @@ export const haproxyAdapter = z.strictObject({
   addresses: pair(serverAddress).optional(),
   /** How long open sessions may end by themselves before they are shut down; never more than half of the pause. */
   drain: duration.default('500ms'),
+  /** Of a canary: where reads go over by weights, for clients without the router library. */
+  reads: haproxyReads.optional(),
 });
 
 const envHeader = z.string().regex(/^env:[A-Za-z_][A-Za-z0-9_]*$/, {
@@ -81,6 +109,7 @@ export const trafficSchema = z.array(adapterSchema).min(1);
 export type RouterAdapterPlan = z.output<typeof routerAdapter>;
 export type PgbouncerAdapterPlan = z.output<typeof pgbouncerAdapter>;
 export type HaproxyAdapterPlan = z.output<typeof haproxyAdapter>;
+export type HaproxyReadsPlan = z.output<typeof haproxyReads>;
 export type CommandAdapterPlan = z.output<typeof commandAdapter>;
 export type AdapterPlan = z.output<typeof adapterSchema>;
 

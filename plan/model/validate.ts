@@ -115,7 +115,13 @@ export function checkCondition(condition: Condition, path: string, sides = false
     });
   if (condition.source === 'router' && !(ROUTER_METRICS as readonly unknown[]).includes(condition.query))
     throw bad(`one of ${ROUTER_METRICS.join(', ')}`, `${path}.query`);
-  if (condition.source === 'http' ? !condition.url || !condition.jsonPath : !condition.query)
+  const asks = condition.query ?? condition.url ?? condition.jsonPath;
+  if (condition.source === 'connections' && asks !== undefined)
+    throw bad('connections counts the client sessions of a side: it takes no query, url or jsonPath');
+  if (
+    condition.source !== 'connections' &&
+    (condition.source === 'http' ? !condition.url || !condition.jsonPath : !condition.query)
+  )
     throw bad(condition.source === 'http' ? 'http needs url and jsonPath' : `${condition.source} needs a query`);
   if (condition.failWhen === undefined && condition.successWhen === undefined)
     throw bad('needs failWhen or successWhen');
@@ -129,7 +135,7 @@ export function checkCondition(condition: Condition, path: string, sides = false
   if (!sides || condition.source === 'router' || !comparesSides(condition)) return;
   if (condition.database !== undefined) throw bad('both sides are read: leave it out', `${path}.database`);
   const asked = condition.source === 'http' ? condition.url : condition.query;
-  if (condition.source !== 'sql' && !asked?.includes(SIDE))
+  if (!['sql', 'connections'].includes(condition.source) && !asked?.includes(SIDE))
     throw bad(`is asked for each side: write ${SIDE} where the connection's name goes`);
 }
 

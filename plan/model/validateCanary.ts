@@ -2,11 +2,13 @@
  * Kind `canary` from any JSON, with every default filled in. Keeps true: stages only ever add people; only what this version can move is moved; a condition
  * has one meaning by its name. The same function runs in the CLI and in the workflow.
  */
-import { analysisOf, canarySchema, DEFAULT_STAGES, STAGE_NAME } from './canary';
+import { analysesOf, analysisOf, canarySchema, DEFAULT_STAGES, STAGE_NAME } from './canary';
+import { READS_CONNECTIONS, withMeaning } from './canaryDefaults';
 import type { CanaryPlan } from './canary';
 import type { BlueGreenPlan } from './blueGreen';
 import { Problem } from './errors';
 import type { Condition } from './plan';
+import { everyMs, LEAST_PERCENT, LOOKS, weightsFor } from './readsCheck';
 import { CANARY_STEPS } from './steps';
 import { checkCondition, checkGate, checkPair, isObject, validateBlueGreen } from './validate';
 import { parseDuration } from './values';
@@ -56,17 +58,74 @@ const namesOf = (json: unknown): string[] =>
 /** @throws Problem InvalidPlan, NotYet, SameDatabase, DependencyCycle, with where.path. */
 export function validateCanary(json: unknown): CanaryPlan {
   if (isObject(json)) refuseNotYet(json);
-  const plan = checkPair(isObject(json) ? withExpiry(json) : json, 'canary', canarySchema, namesOf(json));
-  if (!plan.traffic.some(({ type }) => type === 'router'))
-    throw bad(
-      'traffic',
-      'a canary needs a router: only the router library can tell people apart',
-      'add {type: router, route: NAME}',
-    );
+  const given = isObject(json) ? { ...withExpiry(json), ...analysesIn(json) } : json;
+  const plan = checkPair(given, 'canary', canarySchema, namesOf(json));
   if ((parseDuration(plan.maxReadLag) ?? 0) <= 0) throw bad('maxReadLag', 'longer than 0s');
   checkStages(plan);
   checkAnalyses(plan);
+  checkGateways(plan);
   return plan;
+}
+
+const analysesIn = (json: Record<string, unknown>): { readonly analyses?: unknown } =>
+  json.analyses === undefined ? {} : { analyses: withMeaning(json.analyses) };
+
+/** Who can send some over: the router library tells people apart; a proxy sends a share of reads, whoever asks them; a pooler neither. */
+function checkGateways(plan: CanaryPlan): void {
+  const { traffic, routing, stages, maxReadLag } = plan;
+  const gateways = traffic.flatMap((one, i) =>
+    one.type === 'haproxy' && one.reads !== undefined ? [{ reads: one.reads, backend: one.backend, i }] : [],
+  );
+  for (const { reads, backend, i } of gateways) {
+    const path = `traffic[${i}].reads`;
+    if (reads.backend === backend)
+      throw bad(
+        `${path}.backend`,
+        'clients write there: a share of it would be writes',
+        'give reads their own backend',
+      );
+    if (gateways.some((other) => other.i < i && other.reads.backend === reads.backend))
+      throw bad(
+        `${path}.backend`,
+        'used twice: several proxies with one backend are one adapter',
+        'list them in its admin',
+      );
+    if (routing.moves !== 'reads') continue;
+    if (LOOKS * everyMs(reads) > (parseDuration(maxReadLag) ?? 0))
+      throw bad(
+        `${path}.check.every`,
+        `HAProxy must look ${LOOKS} times within maxReadLag (${maxReadLag})`,
+        'say  maxReadLag: 5s  or more, or look more often',
+      );
+    stages.forEach(({ percent }, n) => {
+      if (weightsFor(percent) === null)
+        throw bad(`stages[${n}].percent`, `weights of HAProxy (0..256) say ${LEAST_PERCENT} percent at least`);
+    });
+  }
+  if (traffic.some(({ type }) => type === 'router')) return;
+  if (gateways.length === 0)
+    throw bad(
+      'traffic',
+      'nobody here can send a few over: PgBouncer has no weights and never asks how old a server is, a command moves everybody',
+      'add {type: router, route: NAME} (any share, keys by name), or  reads  to haproxy (a share of reads)',
+    );
+  if (routing.moves !== 'reads')
+    throw bad('routing.moves', 'only the router library asks twice and compares', 'say  moves: reads');
+  stages.forEach(({ keys, percent }, n) => {
+    if (keys.length > 0)
+      throw bad(
+        `stages[${n}].keys`,
+        'a proxy does not know keys',
+        'add {type: router, route: NAME}, or leave them out',
+      );
+    const own = analysesOf(plan, n).filter(({ name }) => name !== READS_CONNECTIONS);
+    if (percent > 0 && ![...own, ...plan.health].some(({ dryRun, onFail }) => !dryRun && onFail !== 'alert'))
+      throw bad(
+        `stages[${n}].analysis`,
+        'nothing judges it: without routers nobody counts errors and latencies',
+        'name an analysis: an error rate from Prometheus, SQL on either side, JSON over HTTP',
+      );
+  });
 }
 
 function checkStages({ stages, gates }: CanaryPlan): void {

@@ -162,3 +162,10 @@ export async function grantRouting(session: Session, roles: readonly string[]): 
   if (roles.length === 0) return;
   for (const grant of routingGrants(roles)) await session.run(grant);
 }
+
+/** Lets a proxy ask whether reads may go to this side (plan/model/readsCheck.ts). Needs ownership of schema pgshift. */
+export async function grantLooking(session: Session, roles: readonly string[]): Promise<void> {
+  if (roles.length === 0) return;
+  await session.run(`GRANT USAGE ON SCHEMA ${ident('pgshift')} TO ${identList(roles)}`);
+  await session.run(`GRANT SELECT ON pgshift.routes TO ${identList(roles)}`);
+}

@@ -33,6 +33,14 @@ export const clientsOf = (session: Session): Promise<Client[]> =>
       ORDER BY a.pid`,
   );
 
+const ASIDE = /^pgshift(\/|-router\/|-haproxy$)/;
+
+/** Sessions of applications: without ours, without routers that only listen and proxies that only look. */
+export const usersOf = async (session: Session): Promise<readonly Client[]> =>
+  (await clientsOf(session)).filter(({ applicationName }) => !ASIDE.test(applicationName ?? ''));
+
+export const countClients = async (session: Session): Promise<number> => (await usersOf(session)).length;
+
 const describe = ({ pid, role, applicationName, state }: Client): string =>
   `pid ${pid} (${[role, applicationName, state].filter((part) => part !== null).join(', ')})`;
 export const describeClients = (clients: readonly Client[]): string =>

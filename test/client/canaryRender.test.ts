@@ -74,6 +74,17 @@ test('each form of the report says which stage failed by which metric; HTML draw
   for (const page of [renderReport(report, colors), renderMarkdown(report), renderHtml(report)])
     for (const part of ['Stages', 'internal', 'alpha', '5 %', 'failed', 'errors', '0.5', '0.01', '1 of 7'])
       expect(page).toContain(part);
-  expect(renderHtml(report)).toMatch(/<figcaption>alpha: errors .*<polyline points="0.0,\S+ 560.0,0.0"/);
+  const page = renderHtml(report);
+  expect(page).toMatch(/<figcaption>alpha: errors .*<polyline points="0.0,\S+ 560.0,0.0" class="bad"/);
+  expect(page).toContain('alpha: errors (0 to 0.5, 00:00:01 to 00:00:02 UTC, baseline 0.01, failed)');
+  expect(page.match(/<svg/g)).toHaveLength(1);
+  // Read once is a dot; never read is no chart.
+  const [metric] = report.stages?.[1]?.metrics ?? [];
+  if (!metric) throw new Error('no metric');
+  const few = (points: typeof metric.points) =>
+    renderHtml({ ...report, stages: [stage('a<b', 5, { metrics: [{ ...metric, verdict: 'passed', points }] })] });
+  expect(few([[1, 0.01]])).toContain('<circle cx="0.0" cy="0.0" r="3"/>');
+  expect(few([[1, 0.01]])).toContain('a&lt;b: errors');
+  expect(few([])).not.toContain('<svg');
   expect(renderHtml({ ...report, stages: [stage('internal', 0)] })).not.toContain('<polyline');
 });

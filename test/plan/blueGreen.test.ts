@@ -107,6 +107,29 @@ describe('kind blue-green', () => {
     expect(refusal({ hooks: { 'before:pause': hook, 'after:resume': hook, 'before:sync': hook } })).toBe('none');
   });
 
+  test.each([
+    [{}, 'keep blue', {}],
+    [{ unused: '1h' }, 'keep blue', {}],
+    [
+      { decommission: 'drop' },
+      'drop blue when nobody was seen there for 5m, after a pg_dump of it',
+      { unused: '5m', archive: 'pg-dump' },
+    ],
+    [{ decommission: 'drop', archive: 'none', unused: '0s' }, 'drop blue', { unused: '0s', archive: 'none' }],
+    [
+      { decommission: 'rename', unused: '36h' },
+      'rename blue when nobody was seen there for 36h',
+      { unused: '36h', archive: 'none' },
+    ],
+  ])('%j: %s', (more, title, control) => {
+    const made = validateBlueGreen(plan(more));
+    expect(roadOf(made).steps.at(-1)).toMatchObject({ id: 'decommission', title });
+    const { unused, archive } = pairControlOf(made);
+    expect({ ...(unused === undefined ? {} : { unused }), ...(archive === undefined ? {} : { archive }) }).toEqual(
+      control,
+    );
+  });
+
   test('the example has a road from guardrails to decommission, each step with its way back', () => {
     const file = resolve(__dirname, '../../examples/06_shop_new_server.yaml');
     const road = roadOf(validateBlueGreen(parse(readFileSync(file, 'utf8'))));

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
-import { BY_DEFAULT, canaryControlOf, canaryPartOf, verdictOf } from '../../plan/model/canary';
+import { canaryControlOf, canaryPartOf, verdictOf } from '../../plan/model/canary';
 import { isProblem } from '../../plan/model/errors';
 import type { ConditionState, Watched } from '../../plan/model/health';
 import { freshCondition, judge } from '../../plan/model/health';
@@ -18,6 +18,7 @@ const plan = (more: Readonly<Record<string, unknown>> = {}) => ({
   traffic: [{ type: 'router', route: 'app' }],
   ...more,
 });
+const ALWAYS = ['error_rate', 'error_rate_high', 'response', 'response_slower'];
 const errors = { source: 'sql', query: 'SELECT 1', failWhen: 'value > 0.05' };
 const full = { name: 'all', percent: 100 };
 
@@ -71,17 +72,131 @@ describe('kind canary', () => {
       ['7', '8', '9'],
     ]);
     expect(made.stages[0]?.analysis[0]).toMatchObject({ name: 'errors', failWhen: 'value > 0.05' });
-    expect(made.stages[1]?.analysis.map(({ name }) => name)).toEqual(BY_DEFAULT.map(({ name }) => name));
+    expect(made.stages[1]?.analysis.map(({ name }) => name)).toEqual(ALWAYS);
     expect(made.stages[1]).toMatchObject({ percent: 0.07, durationMs: 5_000, gated: true });
   });
 
   test('a condition of the plan replaces the default of its name', () => {
     const made = canaryPartOf(validateCanary(plan({ analyses: { error_rate: errors } })));
+    // It holds in every stage, also in those that do not name it.
     expect(made.stages[0]?.analysis.map(({ name }) => name)).toEqual([
+      'error_rate',
       'error_rate_high',
       'response',
       'response_slower',
     ]);
+    expect(made.stages[0]?.analysis[0]).toMatchObject({ source: 'sql' });
+  });
+
+  test('each stage has the defaults of what it moves', () => {
+    const of = (more: Readonly<Record<string, unknown>>) =>
+      canaryPartOf(validateCanary(plan(more))).stages.map(({ analysis }) =>
+        Object.fromEntries(analysis.map(({ name, failWhen, onFail }) => [name, `${failWhen ?? ''}: ${onFail}`])),
+      );
+    const [internal, alpha, , production] = of({ routing: { moves: 'reads' } });
+    expect(alpha).toEqual({
+      error_rate: 'value > 0.05: rollback',
+      error_rate_high: 'value > 0.02: alert',
+      response: 'value > 1000: rollback',
+      response_slower: 'green > 1.5 * blue: alert',
+      reads_error_rate: 'value > 0.1: rollback',
+      reads_response: 'value > 5000: rollback',
+      reads_connections: 'green < 1 and blue * 5 >= 300: rollback',
+    });
+    // Nobody has to be there yet.
+    expect(internal).not.toHaveProperty('reads_connections');
+    // Nobody asks blue any more: what it was like before is what the writes are compared with.
+    expect(production).toEqual({
+      error_rate: 'value > 0.05: rollback',
+      error_rate_high: 'value > 0.02: alert',
+      response: 'value > 1000: rollback',
+      response_slower_writes: 'value > 2 * baseline: alert',
+    });
+    expect(Object.keys(of({})[1] ?? {})).toEqual(ALWAYS);
+  });
+
+  test('a source of complaints is enough: more than ten end any stage', () => {
+    const source = { source: 'http', url: 'http://127.0.0.1/x', jsonPath: '$.n' };
+    const found = (analyses: object) =>
+      canaryPartOf(validateCanary(plan({ analyses }))).stages.map(
+        ({ analysis }) => analysis.find(({ name }) => name === 'complaints')?.failWhen,
+      );
+    expect(found({ complaints: source })).toEqual(Array(4).fill('value > 10'));
+    expect(found({ complaints: { ...source, failWhen: 'value > 3' } })).toEqual(Array(4).fill('value > 3'));
+    expect(refusal({ analyses: { sales: source } })).toBe('InvalidPlan analyses.sales');
+    expect(refusal({ analyses: { complaints: 'many' } })).toBe('InvalidPlan analyses.complaints');
+  });
+
+  test.each([
+    [{}, 'none'],
+    [{ database: 'app' }, 'none'],
+    [{ failWhen: 'green < 1' }, 'none'],
+    [{ query: 'SELECT 1' }, 'InvalidPlan analyses.c'],
+    [{ url: 'http://127.0.0.1/x' }, 'InvalidPlan analyses.c'],
+  ])('connections of a side with %j: %s', (more, said) =>
+    expect(refusal({ analyses: { c: { source: 'connections', failWhen: 'value > 200', ...more } } })).toBe(said),
+  );
+
+  describe('without the router library', () => {
+    const reads = { backend: 'ro', servers: { blue: 'b', green: 'g' }, check: { user: 'look', database: 'app' } };
+    const proxy = { type: 'haproxy', admin: ['/x.sock'], backend: 'db', servers: { blue: 'b', green: 'g' } };
+    const judged = (percent: number, more = {}) => ({ name: `s${percent}`, percent, analysis: ['errors'], ...more });
+    const gateway = (more: Readonly<Record<string, unknown>> = {}) => ({
+      traffic: [{ ...proxy, reads }],
+      routing: { moves: 'reads' },
+      maxReadLag: '5s',
+      analyses: { errors },
+      stages: [judged(5), judged(100)],
+      ...more,
+    });
+    test.each([
+      [gateway(), 'none'],
+      [gateway({ traffic: [proxy] }), 'InvalidPlan traffic'],
+      [
+        gateway({ traffic: [{ type: 'pgbouncer', admin: ['p'], database: 'app', databasesFile: 'x' }] }),
+        'InvalidPlan traffic',
+      ],
+      [gateway({ routing: {} }), 'InvalidPlan routing.moves'],
+      [gateway({ routing: { moves: 'keys' } }), 'NotYet routing.moves'],
+      [
+        gateway({ traffic: [{ ...proxy, reads: { ...reads, backend: 'db' } }] }),
+        'InvalidPlan traffic[0].reads.backend',
+      ],
+      [
+        gateway({
+          traffic: [
+            { ...proxy, reads },
+            { ...proxy, backend: 'db2', reads },
+          ],
+        }),
+        'InvalidPlan traffic[1].reads.backend',
+      ],
+      [gateway({ maxReadLag: '3900ms' }), 'InvalidPlan traffic[0].reads.check.every'],
+      [gateway({ stages: [judged(5, { keys: ['1'] }), judged(100)] }), 'InvalidPlan stages[0].keys'],
+      [gateway({ stages: [judged(0.3), judged(100)] }), 'InvalidPlan stages[0].percent'],
+      [gateway({ stages: [judged(5, { analysis: [] }), judged(100)] }), 'InvalidPlan stages[0].analysis'],
+      [gateway({ stages: [judged(5), judged(100, { analysis: [] })] }), 'InvalidPlan stages[1].analysis'],
+      [
+        gateway({
+          stages: [judged(5, { analysis: [] }), judged(100, { analysis: [] })],
+          health: [{ ...errors, name: 'h' }],
+        }),
+        'none',
+      ],
+    ])('%j: %s', (more, said) => expect(refusal(more)).toBe(said));
+
+    test('nobody counts for it, and the plan shows what HAProxy has to ask', () => {
+      const made = validateCanary(plan(gateway()));
+      expect(canaryPartOf(made).stages.map(({ analysis }) => analysis.map(({ name }) => name))).toEqual([
+        ['errors', 'reads_connections'],
+        ['errors'],
+      ]);
+      const notes = roadOf(made).notes.join('\n');
+      expect(notes).toContain(
+        'server g GREEN:PORT weight 0 check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions',
+      );
+      expect(notes).toContain('reads_connections (green < 1 and blue * percent >= 300: rollback) in s5');
+    });
   });
 
   test('a gate that does not say what its expiry does goes by onGateExpiry', () => {

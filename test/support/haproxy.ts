@@ -13,6 +13,8 @@ export const describeHaproxy: jest.Describe = hasHaproxy ? describe : describe.s
 
 export interface Haproxy {
   readonly port: number;
+  /** Of the frontend for reads, where it has one. */
+  readonly readsPort: number;
   /** Path of the runtime API. */
   readonly socket: string;
   kill(): Promise<void>;
@@ -21,10 +23,14 @@ export interface Haproxy {
   log(): string;
 }
 
-/** @param servers lines `server NAME HOST:PORT ...` of backend `db`; clients come in at frontend `db_in`. */
-export async function startHaproxy(servers: readonly string[]): Promise<Haproxy> {
+/**
+ * @param servers lines `server NAME HOST:PORT ...` of backend `db`; clients come in at frontend `db_in`.
+ * @param reads all lines of backend `ro`; clients come in at frontend `ro_in`.
+ */
+export async function startHaproxy(servers: readonly string[], reads: readonly string[] = []): Promise<Haproxy> {
   const home = mkdtempSync(join(tmpdir(), 'pgshift-haproxy-'));
   const port = await anyFreePort();
+  const readsPort = await anyFreePort();
   const socket = join(home, 'admin.sock');
   const logFile = join(home, 'log');
   writeFileSync(
@@ -34,6 +40,8 @@ export async function startHaproxy(servers: readonly string[]): Promise<Haproxy>
       'defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 1m\n  timeout server 1m',
       `frontend db_in\n  bind 127.0.0.1:${port}\n  default_backend db`,
       `backend db\n${servers.map((line) => `  server ${line}`).join('\n')}\n`,
+      ...(reads.length === 0 ? [] : [`frontend ro_in\n  bind 127.0.0.1:${readsPort}\n  default_backend ro`, ...reads]),
+      '',
     ].join('\n'),
   );
   let running: { pid: number; ended: Promise<void> } | null = null;
@@ -65,6 +73,7 @@ export async function startHaproxy(servers: readonly string[]): Promise<Haproxy>
   await start();
   return {
     port,
+    readsPort,
     socket,
     kill,
     start,

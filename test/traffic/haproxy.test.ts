@@ -79,7 +79,7 @@ describe('HAProxy versions', () => {
         servers: { blue: 'b', green: 'g' },
         ...more,
       }),
-      { sides: { blue: target('blue', blue.url), green: target('green', green.url) } },
+      { sides: { blue: target('blue', blue.url), green: target('green', green.url) }, log: () => undefined },
     );
     adapters.push(made);
     return made;

@@ -196,6 +196,7 @@ test('a switch that overruns its budget undoes itself, a later try works, and bl
     switch: { maxPause: '700ms', maxTransactionAge: '10m', retryAfter: '2s', attempts: 3 },
     gates: { decommission: 'none' },
     decommission: 'drop',
+    unused: '1s',
   });
   await until(handle, ({ waitingFor }) => waitingFor?.gate === 'switch_traffic', 90_000);
   // Somebody who does not give his connection back: the pause is never complete.

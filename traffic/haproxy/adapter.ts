@@ -11,9 +11,10 @@ import { otherSide, SIDES } from '../../plan/model/traffic';
 import { parseDuration } from '../../plan/model/values';
 import { Deadline, failed, grace, overran } from '../deadline';
 import { serversOf } from '../servers';
-import type { TrafficAdapter, TrafficCall, TrafficDeps, TrafficFinding, TrafficState } from '../types';
+import type { ShareAsked, TrafficAdapter, TrafficCall, TrafficDeps, TrafficFinding, TrafficState } from '../types';
 import type { ServerSeen } from './api';
 import { mayHoldFrontend, Runtime } from './api';
+import { HaproxyReads } from './reads';
 
 const UNDO_MS = 5_000;
 
@@ -25,9 +26,10 @@ interface Seen {
   readonly servers: Readonly<Record<Side, ServerSeen>>;
 }
 
-export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps, 'sides'>): TrafficAdapter {
+export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps, 'sides' | 'log'>): TrafficAdapter {
   const name = `haproxy ${plan.backend}`;
   const runtimes = plan.admin.map((place) => new Runtime(place));
+  const reads = plan.reads === undefined ? null : new HaproxyReads(plan.reads, runtimes, deps);
   const oneServer = plan.servers.blue === plan.servers.green;
   const places = serversOf(plan.addresses, deps.sides);
   const server = (side: Side): string => `${plan.backend}/${plan.servers[side]}`;
@@ -174,9 +176,13 @@ export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps,
     async point(side, call) {
       const deadline = new Deadline(call);
       const before = stateOf(await see(deadline));
-      if (before.target === side && before.drained) return before;
+      if (before.target === side && before.drained) {
+        await reads?.lead(side, call.token ?? null, deadline);
+        return before;
+      }
       if (!before.drained && before.target !== null) await pauseAll(call, deadline);
       await all((runtime) => lead(runtime, side, deadline));
+      await reads?.lead(side, call.token ?? null, deadline);
       const after = stateOf(await see(deadline));
       if (after.target !== side) throw failed(name, after.because ?? `does not lead to ${side}`);
       return after;
@@ -190,19 +196,32 @@ export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps,
     },
     async undo(side, call) {
       const deadline = new Deadline(call);
-      await undoAll(side, deadline);
+      // Each by itself: whoever cannot write the rows still lets clients go on.
+      const [undone, led] = await Promise.allSettled([
+        undoAll(side, deadline),
+        reads?.lead(side, call.token ?? null, deadline),
+      ]);
+      for (const one of [undone, led]) if (one.status === 'rejected') throw one.reason;
       return stateOf(await see(deadline));
     },
-    close: async () => undefined,
+    ...(reads === null
+      ? {}
+      : {
+          share: (asked: ShareAsked, call: TrafficCall) => reads.share(asked, call.token ?? null, new Deadline(call)),
+          keepFresh: (ms: number, call: TrafficCall) => reads.keepFresh(ms, new Deadline(call)),
+        }),
+    close: async () => reads?.close(),
   };
 
   async function checkAll(deadline: Deadline): Promise<TrafficFinding[]> {
     const found: TrafficFinding[] = [];
+    const targets: (Side | null)[] = [];
     const add = (check: string, level: TrafficFinding['level'], message: string, remedy: string) =>
       found.push({ check: `haproxy.${check}`, level, message, remedy });
     for (const runtime of runtimes) {
       try {
         const seen = await seeOne(runtime, deadline);
+        targets.push(seen.target);
         if (seen.target === null)
           add(
             'servers',
@@ -227,6 +246,7 @@ export function haproxyTraffic(plan: HaproxyAdapterPlan, deps: Pick<TrafficDeps,
         add('runtime', 'error', (error as Error).message, 'check the stats socket, and its level (admin)');
       }
     }
+    if (reads !== null) found.push(...(await reads.check(targets[0] ?? null, deadline)));
     add(
       'reload',
       'info',

@@ -20,6 +20,10 @@ export interface ServerSeen {
   readonly up: boolean;
   /** Sessions open to it now. */
   readonly sessions: number;
+  /** What its last check said; '' = nothing, or it has none. */
+  readonly lastCheck: string;
+  /** As it is now, 0..256. */
+  readonly weight: number;
 }
 
 /** Bits of srv_admin_state: forced and inherited maintenance, resolution; forced and inherited drain. 0x04 only says "as configured". */
@@ -82,10 +86,10 @@ export class Runtime {
     const lines = states.split('\n');
     if (!lines[1]?.startsWith('# ')) throw failed(this.name, `knows no backend ${backend}`);
     const columns = lines[1].slice(2).split(' ');
-    const sessions = new Map(
+    const stat = new Map(
       (await this.stat(deadline))
         .filter((row) => row.get('pxname') === backend)
-        .map((row) => [row.get('svname') ?? '', Number(row.get('scur'))]),
+        .map((row) => [row.get('svname') ?? '', row]),
     );
     return lines.slice(2).map((line) => {
       const values = line.split(' ');
@@ -98,7 +102,9 @@ export class Runtime {
         maint: (admin & MAINT) !== 0,
         drain: (admin & DRAIN) !== 0,
         up: Number(get('srv_op_state')) !== 0,
-        sessions: sessions.get(get('srv_name')) ?? NaN,
+        sessions: Number(stat.get(get('srv_name'))?.get('scur') ?? NaN),
+        lastCheck: stat.get(get('srv_name'))?.get('last_chk') ?? '',
+        weight: Number(get('srv_uweight')),
       };
     });
   }

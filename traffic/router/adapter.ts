@@ -6,11 +6,11 @@
 import type { RouterAdapterPlan, Side } from '../../plan/model/traffic';
 import { SIDES } from '../../plan/model/traffic';
 import type { RouteRow, RouterRow } from '../../postgres/state/routes';
-import { Problem } from '../../plan/model/errors';
 import { Deadline, failed, grace, overran } from '../deadline';
-import type { ShareAsked, TrafficAdapter, TrafficCall, TrafficDeps, TrafficFinding, TrafficState } from '../types';
+import type { TrafficAdapter, TrafficCall, TrafficDeps, TrafficFinding, TrafficState } from '../types';
 import { DEFAULT_LASTS_MS } from '../types';
 import { RouteRows } from './rows';
+import { changeShare } from './share';
 
 /** Not heard of for so long, a router is dead; sooner where its listening session is gone as well (it says hello every 2 s). */
 const DEAD_MS = 10_000;
@@ -19,13 +19,6 @@ const UNDO_MS = 5_000;
 const HEARD_MS = 250;
 
 const isAlive = ({ ageMs, connected }: RouterRow): boolean => ageMs < (connected ? DEAD_MS : DEAD_WITHOUT_SESSION_MS);
-
-/** A change of this run that was given up, and comes after a later one. */
-function refuseLate({ details }: RouteRow, { run, number }: ShareAsked): void {
-  const last = details.canary as { readonly run?: unknown; readonly number?: unknown } | undefined;
-  if (last?.run === run && Number(last.number) > number)
-    throw new Problem('FenceBroken', 'the share was changed again since');
-}
 
 export function routerTraffic(plan: RouterAdapterPlan, deps: Pick<TrafficDeps, 'sides'>): TrafficAdapter {
   const name = `router ${plan.route}`;
@@ -145,15 +138,7 @@ export function routerTraffic(plan: RouterAdapterPlan, deps: Pick<TrafficDeps, '
     },
     async share(asked, call) {
       const deadline = new Deadline(call);
-      // Nobody is sent to a side that does not know of it; but everybody comes home when either database answers.
-      const mustReach = asked.share === null ? [] : SIDES;
-      const change = (row: RouteRow): RouteRow => {
-        refuseLate(row, asked);
-        const { share: _, ...rest } = row.details;
-        const share = asked.share === null ? {} : { share: { ...asked.share, to: plan.sides.green, moving: null } };
-        return { ...row, details: { ...rest, ...share, canary: { run: asked.run, number: asked.number } } };
-      };
-      const { row } = await rows.change(change, mustReach, call.token ?? null, deadline);
+      const { row } = await changeShare(rows, asked, plan.sides.green, call.token ?? null, deadline);
       return rows.heard(row.epoch, isAlive, deadline);
     },
     async keepFresh(ms, call) {
