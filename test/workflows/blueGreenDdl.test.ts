@@ -79,4 +79,4 @@ test('on blue before the switch, and on green after it: named, not followed; wit
   expect(ledger.errors).toEqual([]);
   expect(await missing(ledger, world.blue)).toEqual([]);
   expect(await world.left()).toEqual([]);
-});
+}, 240_000);

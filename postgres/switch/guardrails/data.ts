@@ -1,5 +1,6 @@
 /** Guardrails about what the databases hold: what logical replication does not carry, or carries otherwise than one expects. */
 import { shownRelation } from '../../../plan/model/quote';
+import { SIDES } from '../../../plan/model/traffic';
 import { planIdentities } from '../identity';
 import { readSequences, sequencesBehind } from '../sequences';
 import { ofUser, userTables } from '../tables';
@@ -72,14 +73,20 @@ export const DATA: readonly Check[] = [
     stages: AT_SWITCH,
     severity: 'error',
     remedy: 'replica identities are set on both sides before the sync; set them again',
-    look: (input) =>
-      ofEach(input, async (session) => {
-        const open = (await planIdentities(session, await userTables(session))).filter(({ use }) => use !== 'as it is');
+    look: async (input) => {
+      // A table that one side has alone is carried nowhere.
+      const [blue = [], green = []] = await Promise.all(SIDES.map((side) => userTables(input.both[side])));
+      const labels = new Set(green.map(shownRelation));
+      const common = new Set(blue.map(shownRelation).filter((label) => labels.has(label)));
+      return ofEach(input, async (session) => {
+        const tables = (await userTables(session)).filter((table) => common.has(shownRelation(table)));
+        const open = (await planIdentities(session, tables)).filter(({ use }) => use !== 'as it is');
         return {
           ok: open.length === 0,
           evidence: open.length === 0 ? 'all set' : listed(open.map(({ table }) => shownRelation(table))),
         };
-      }),
+      });
+    },
   },
   {
     id: 'unlogged_tables',
