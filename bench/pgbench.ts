@@ -56,9 +56,9 @@ export interface Crowd {
 }
 
 /** Clients at a rate (transactions a second, of all of them) until they are told to stop. */
-export function crowd(bench: Bench, url: string, clients: number, rate: number): Crowd {
+export function crowd(bench: Bench, url: string, clients: number, rate: number, more: readonly string[] = []): Crowd {
   const folder = mkdtempSync(join(tmpdir(), 'pgshift-pgbench-'));
-  const paced = ['-n', '-c', `${clients}`, '-j', '2', '-R', rate.toFixed(0), '-T', '36000'];
+  const paced = ['-n', '-c', `${clients}`, '-j', '2', '-R', rate.toFixed(0), '-T', '36000', ...more];
   const child = spawned(bench, url, [...paced, '-l', `--log-prefix=${folder}/log`]);
   let said = '';
   child.stderr?.on('data', (data: Buffer) => (said += data.toString()));

@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: one table with ratios, all in one run on one machine, written to bench/README.md.
- *   npm run bench -- --only backfill,latency,locks,memory,metadata,copy,peers,durable,streaming,switch   a part (then README is left alone)
+ *   npm run bench -- --only backfill,latency,locks,memory,metadata,copy,live,peers,durable,streaming,switch   a part (then README is left alone)
  *   npm run bench -- --pairs 2 --only latency                       fewer rounds of the latency
  *   npm run bench -- --smoke                                         small sizes, to see that it works (README is left alone)
  * Exits 0 only when every line that asks for something is met.
@@ -16,6 +16,7 @@ import { copy } from './copy';
 import { durable } from './durable';
 import { latency } from './latency';
 import { markdown } from './line';
+import { live } from './live';
 import type { Line } from './line';
 import { memory } from './memory';
 import { locks, metadataOnly } from './small';
@@ -35,6 +36,7 @@ const FULL = {
   large: 10_000_000,
   metadata: 5,
   copy: { rows: 5_000_000, rounds: 5 },
+  live: { scale: 50, rounds: 3 },
   peers: { rows: 5_000_000, rounds: 5, payments: 9_000_000, scans: 50_000 },
   durable: { small: 100_000, rows: 40_000_000, rounds: 3 },
   streaming: { scale: 10, changes: 500_000, rounds: 3, seconds: 60 },
@@ -50,6 +52,7 @@ const SMOKE: typeof FULL = {
   large: 300_000,
   metadata: 2,
   copy: { rows: 300_000, rounds: 2 },
+  live: { scale: 2, rounds: 1 },
   peers: { rows: 200_000, rounds: 1, payments: 160_000, scans: 1_000 },
   durable: { small: 50_000, rows: 300_000, rounds: 1 },
   streaming: { scale: 1, changes: 50_000, rounds: 1, seconds: 5 },
@@ -65,6 +68,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   backfill: (bench, size) => backfill(bench, { rows: size.backfillRows, rounds: size.rounds }),
   latency: (bench, size) => latency(bench, size),
   copy: (bench, size) => copy(bench, size.copy),
+  live: (bench, size) => live(bench, size.live),
   peers: (bench, size) => peers(bench, size.peers),
   durable: (bench, size) => durable(bench, size.durable),
   streaming: (bench, size) => streaming(bench, size.streaming),

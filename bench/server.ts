@@ -18,13 +18,15 @@ export interface Server {
   /** An empty one in the target's place. */
   readonly emptyTarget: () => Promise<void>;
   readonly emptySource: () => Promise<void>;
+  /** The target as a copy of the source, where nobody is connected. */
+  readonly targetFromSource: () => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
-const make = (admin: string, name: string): Promise<void> =>
+const make = (admin: string, name: string, template = 'template0'): Promise<void> =>
   on(admin, async (client) => {
     await client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
-    await client.query(`CREATE DATABASE ${name} TEMPLATE template0`);
+    await client.query(`CREATE DATABASE ${name} TEMPLATE ${template}`);
   });
 
 /** @param bin folder with initdb and postgres. */
@@ -49,6 +51,7 @@ export async function openServer(bin: string, settings: Readonly<Record<string, 
     urls: { from: postgres.urlOf(FROM), to: postgres.urlOf(TO) },
     emptyTarget: () => make(postgres.url, TO),
     emptySource: () => make(postgres.url, FROM),
+    targetFromSource: () => make(postgres.url, TO, FROM),
     close: async () => {
       await postgres.stop();
       removeDataFolder(join(home, 'data'));
