@@ -110,10 +110,11 @@ export async function runCopy(bench: Bench, name: string, keys: Partial<DataMigr
   const connection = await Connection.connect({ address: stack.temporalAddress });
   const { workflow } = new Client({ connection, namespace: stack.namespace });
   let most = 0;
-  const looking = setInterval(() => {
+  const look = (): void => {
     const pid = stack.pid('worker');
     if (pid !== null) most = Math.max(most, residentBytes(pid));
-  }, 2_000);
+  };
+  const looking = setInterval(look, 2_000);
   try {
     const seconds = await timed(async () => {
       await temporal.start({
@@ -126,6 +127,7 @@ export async function runCopy(bench: Bench, name: string, keys: Partial<DataMigr
       // Waited for by one call: each question costs the machine something that is measured here.
       await workflow.getHandle(id).result();
     });
+    look();
     return { seconds, residentBytes: most };
   } finally {
     clearInterval(looking);

@@ -129,6 +129,25 @@ export async function startOwnPostgres(
   };
 }
 
+/** Databases of this test file are made on a server where nobody else has transactions open: for what is counted to the row by who was writing when. */
+export function aloneOnItsServer(): void {
+  let running: RunningPostgres | null = null;
+  const home = serverHome('alone');
+  const shared = process.env.PGSHIFT_TEST_PG18;
+  beforeAll(async () => {
+    chmodSync(home, 0o755);
+    const bin = (await findPostgresBin({ log })).path;
+    const [data, logFile] = [join(home, 'data'), join(home, 'postgres.log')];
+    running = await startPostgres({ bin, data, port: await anyFreePort(), logFile, password: null });
+    process.env.PGSHIFT_TEST_PG18 = running.url;
+  });
+  afterAll(async () => {
+    if (shared !== undefined) process.env.PGSHIFT_TEST_PG18 = shared;
+    await running?.stop();
+    rmSync(home, { recursive: true, force: true });
+  });
+}
+
 export interface OwnServers {
   readonly temporalAddress: string;
   /** A new database, after `setup`. One at a time. */
