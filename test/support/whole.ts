@@ -16,10 +16,10 @@ export const drawn = <T>(items: readonly T[]): readonly T[] => {
 };
 
 /** As `test`, for a file whose tests are many and long: each third one today. */
-export function drawnTests(): (title: string, body: () => Promise<void>) => void {
+export function drawnTests(): (title: string, body: () => Promise<void>, ms?: number) => void {
   let index = 0;
-  return (title, body) => {
-    if (WHOLE || index % THIRDS === today % THIRDS) test(title, body);
+  return (title, body, ms) => {
+    if (WHOLE || index % THIRDS === today % THIRDS) test(title, body, ms);
     index += 1;
   };
 }

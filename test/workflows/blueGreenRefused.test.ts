@@ -13,6 +13,9 @@ import { hasVersion } from '../support/database';
 import { startGate } from '../support/gate';
 import type { Harness } from './harness';
 import { failure, harness, reportOf, until } from './harness';
+import { drawnTests } from '../support/whole';
+
+const today = drawnTests();
 
 const opened: (() => Promise<unknown>)[] = [];
 const keep = <T>(one: T, close: (one: T) => Promise<unknown>): T => {
@@ -44,7 +47,7 @@ async function leavesNothing(pair: PairWorld, run: () => Promise<unknown>): Prom
     expect(diffCatalog(before[side], await pair.catalog(side))).toEqual({ added: [], removed: [] });
 }
 
-test('one database by two names, a role without REPLICATION, programs of an older major', async () => {
+today('one database by two names, a role without REPLICATION, programs of an older major', async () => {
   const pair = await world();
   const role = `weak_${randomBytes(4).toString('hex')}`;
   // All that it needs, but REPLICATION and what a subscription wants.
@@ -81,7 +84,7 @@ test('one database by two names, a role without REPLICATION, programs of an olde
   });
 });
 
-test('a row that is missing on green before the switch: no switch, and nothing is left', async () => {
+today('a row that is missing on green before the switch: no switch, and nothing is left', async () => {
   const pair = await world();
   const h = await worker(pair.databases);
   // Somebody who passes the wall takes a row away when everything is copied.
@@ -109,35 +112,38 @@ test('a row that is missing on green before the switch: no switch, and nothing i
   });
 });
 
-test('a hook that hangs in the pause, and one that lies about it: undone in time, blue takes writes, a later try works', async () => {
-  const pair = await world();
-  const gate = keep(await startGate(pair.urls), (one) => one.close());
-  const h = await worker(pair.databases);
-  const ledger = startWriters(gate.pool);
-  keep(ledger, (one) => Promise.resolve(void one.stop()));
-  gate.whenPaused(() => {
+today(
+  'a hook that hangs in the pause, and one that lies about it: undone in time, blue takes writes, a later try works',
+  async () => {
+    const pair = await world();
+    const gate = keep(await startGate(pair.urls), (one) => one.close());
+    const h = await worker(pair.databases);
+    const ledger = startWriters(gate.pool);
+    keep(ledger, (one) => Promise.resolve(void one.stop()));
     gate.whenPaused(() => {
-      gate.lie();
-      return Promise.resolve();
+      gate.whenPaused(() => {
+        gate.lie();
+        return Promise.resolve();
+      });
+      return new Promise<void>(() => undefined);
     });
-    return new Promise<void>(() => undefined);
-  });
-  const handle = await start(
-    h,
-    pair.plan({
-      traffic: [{ type: 'command', url: gate.url, timeout: '1s' }],
-      switch: { maxPause: '3s', maxTransactionAge: '10m', retryAfter: '1s', attempts: 5 },
-    }),
-  );
-  await until(handle, ({ status, phase }) => status === 'holding' && phase === 'hold', 90_000);
-  await ledger.stop();
-  const { switches = [] } = await reportOf(handle);
-  process.stderr.write(`${switches.map((s) => `${s.outcome} ${s.pausedMs} ms: ${s.because ?? ''}`).join('; ')}\n`);
-  expect(switches.map(({ outcome }) => outcome)).toEqual(['undone', 'undone', 'switched']);
-  for (const { pausedMs } of switches) expect(pausedMs).toBeLessThan(5_000);
-  expect(await missing(ledger, pair.green)).toEqual([]);
-  await handle.cancel();
-  await expect(failure(handle)).resolves.toMatchObject({ type: 'CancelledFailure' });
-  expect(await missing(ledger, pair.blue)).toEqual([]);
-  expect(await pair.left()).toEqual([]);
-});
+    const handle = await start(
+      h,
+      pair.plan({
+        traffic: [{ type: 'command', url: gate.url, timeout: '1s' }],
+        switch: { maxPause: '3s', maxTransactionAge: '10m', retryAfter: '1s', attempts: 5 },
+      }),
+    );
+    await until(handle, ({ status, phase }) => status === 'holding' && phase === 'hold', 90_000);
+    await ledger.stop();
+    const { switches = [] } = await reportOf(handle);
+    process.stderr.write(`${switches.map((s) => `${s.outcome} ${s.pausedMs} ms: ${s.because ?? ''}`).join('; ')}\n`);
+    expect(switches.map(({ outcome }) => outcome)).toEqual(['undone', 'undone', 'switched']);
+    for (const { pausedMs } of switches) expect(pausedMs).toBeLessThan(5_000);
+    expect(await missing(ledger, pair.green)).toEqual([]);
+    await handle.cancel();
+    await expect(failure(handle)).resolves.toMatchObject({ type: 'CancelledFailure' });
+    expect(await missing(ledger, pair.blue)).toEqual([]);
+    expect(await pair.left()).toEqual([]);
+  },
+);

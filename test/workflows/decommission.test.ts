@@ -9,6 +9,9 @@ import { pairWorld } from '../support/blueGreen';
 import type { PairWorld } from '../support/blueGreen';
 import type { Harness } from './harness';
 import { failure, harness, reportOf, send, statusOf, until } from './harness';
+import { drawnTests } from '../support/whole';
+
+const today = drawnTests();
 
 let world: PairWorld;
 let h: Harness;
@@ -58,84 +61,100 @@ const databases = async (): Promise<string[]> =>
     )
   ).map(({ name }) => name);
 
-test('a side that is used is not dropped, whoever uses it is named, and the way back stays until they are gone; then it is archived', async () => {
-  const handle = await ending({ decommission: 'drop' });
-  const reporting = await client();
-  await end(handle);
-  const waits = await used(handle);
-  expect(waits).toMatchObject({
-    phase: 'decommission',
-    status: 'waiting',
-    wayBack: { possible: true, lossless: true },
-    waitingFor: { type: 'person', reason: expect.stringContaining('application metabase): 1 session') as string },
-  });
-  await sleep(4_000);
-  expect(await statusOf(handle)).toMatchObject({ status: 'waiting', waitingFor: { type: 'person' } });
-  expect((await reporting.query('SELECT count(*)::int AS n FROM orders')).rows).toEqual([{ n: 1 }]);
-  expect(await databases()).toEqual([world.blue.name]);
-  await reporting.end();
-  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
-  expect(await databases()).toEqual([]);
-  const { measured } = await reportOf(handle);
-  const { reference, bytes } = measured['archive'] as { reference: string; bytes: number };
-  expect(existsSync(join(directory, reference))).toBe(true);
-  expect(statSync(join(directory, reference)).size).toBe(bytes);
-}, 180_000);
+today(
+  'a side that is used is not dropped, whoever uses it is named, and the way back stays until they are gone; then it is archived',
+  async () => {
+    const handle = await ending({ decommission: 'drop' });
+    const reporting = await client();
+    await end(handle);
+    const waits = await used(handle);
+    expect(waits).toMatchObject({
+      phase: 'decommission',
+      status: 'waiting',
+      wayBack: { possible: true, lossless: true },
+      waitingFor: { type: 'person', reason: expect.stringContaining('application metabase): 1 session') as string },
+    });
+    await sleep(4_000);
+    expect(await statusOf(handle)).toMatchObject({ status: 'waiting', waitingFor: { type: 'person' } });
+    expect((await reporting.query('SELECT count(*)::int AS n FROM orders')).rows).toEqual([{ n: 1 }]);
+    expect(await databases()).toEqual([world.blue.name]);
+    await reporting.end();
+    await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+    expect(await databases()).toEqual([]);
+    const { measured } = await reportOf(handle);
+    const { reference, bytes } = measured['archive'] as { reference: string; bytes: number };
+    expect(existsSync(join(directory, reference))).toBe(true);
+    expect(statSync(join(directory, reference)).size).toBe(bytes);
+  },
+  180_000,
+);
 
-test('from there everything goes back: nothing was given up for those who still use the old side', async () => {
-  const handle = await ending({ decommission: 'rename' });
-  await client();
-  await end(handle);
-  await used(handle);
-  await world.green.query('INSERT INTO orders VALUES (2)');
-  await send(handle, 'rollback', { by: 'ann' });
-  await expect(failure(handle)).resolves.toMatchObject({ type: 'RolledBack' });
-  expect(await world.blue.query('SELECT id FROM orders ORDER BY 1')).toEqual([{ id: 1 }, { id: 2 }]);
-  expect(await world.left()).toEqual([]);
-}, 180_000);
+today(
+  'from there everything goes back: nothing was given up for those who still use the old side',
+  async () => {
+    const handle = await ending({ decommission: 'rename' });
+    await client();
+    await end(handle);
+    await used(handle);
+    await world.green.query('INSERT INTO orders VALUES (2)');
+    await send(handle, 'rollback', { by: 'ann' });
+    await expect(failure(handle)).resolves.toMatchObject({ type: 'RolledBack' });
+    expect(await world.blue.query('SELECT id FROM orders ORDER BY 1')).toEqual([{ id: 1 }, { id: 2 }]);
+    expect(await world.left()).toEqual([]);
+  },
+  180_000,
+);
 
-test('nobody was seen for long, and a cancel: the last look goes on in new histories, and takes nothing back', async () => {
-  await h.close();
-  h = await harness(undefined, { watchMs: 500, continueAsNewEvents: 40 }, world.databases);
-  const handle = await ending({ decommission: 'rename', archive: 'none', unused: '3s' });
-  await end(handle);
-  await until(handle, ({ wayBack }) => !wayBack.possible, 60_000);
-  const someone = await client();
-  await used(handle);
-  const runOf = async () => (await handle.describe()).runId;
-  const before = await runOf();
-  for (let i = 0; (await runOf()) === before; i += 1) {
-    if (i > 300) throw new Error('it never continued as new');
-    await sleep(100);
-  }
-  await handle.cancel();
-  await sleep(3_000);
-  expect(await databases()).toEqual([world.blue.name]);
-  expect(await statusOf(handle)).toMatchObject({ phase: 'decommission', wayBack: { possible: false } });
-  await someone.end();
-  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
-  expect(await databases()).toEqual([`${world.blue.name}_old`]);
-}, 240_000);
-
-test('a person leaves it as it is; who comes and goes between two looks was seen, too', async () => {
-  const handle = await ending({ decommission: 'drop', unused: '6s' });
-  await end(handle);
-  // From when nothing of pgshift is connected there any more.
-  await until(handle, ({ wayBack }) => !wayBack.possible, 60_000);
-  let over = false;
-  const coming = (async () => {
-    while (!over) {
-      const one = await client();
-      await one.end();
-      await sleep(2_000);
+today(
+  'nobody was seen for long, and a cancel: the last look goes on in new histories, and takes nothing back',
+  async () => {
+    await h.close();
+    h = await harness(undefined, { watchMs: 500, continueAsNewEvents: 40 }, world.databases);
+    const handle = await ending({ decommission: 'rename', archive: 'none', unused: '3s' });
+    await end(handle);
+    await until(handle, ({ wayBack }) => !wayBack.possible, 60_000);
+    const someone = await client();
+    await used(handle);
+    const runOf = async () => (await handle.describe()).runId;
+    const before = await runOf();
+    for (let i = 0; (await runOf()) === before; i += 1) {
+      if (i > 300) throw new Error('it never continued as new');
+      await sleep(100);
     }
-  })();
-  const waits = await used(handle);
-  expect(waits.waitingFor?.reason).toMatch(/sessions that come and go|application metabase/);
-  await send(handle, 'skip', { by: 'ann', target: 'blue' });
-  await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
-  over = true;
-  await coming;
-  expect(await databases()).toEqual([world.blue.name]);
-  expect((await reportOf(handle)).measured['blue']).toBe('left as it is');
-}, 180_000);
+    await handle.cancel();
+    await sleep(3_000);
+    expect(await databases()).toEqual([world.blue.name]);
+    expect(await statusOf(handle)).toMatchObject({ phase: 'decommission', wayBack: { possible: false } });
+    await someone.end();
+    await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+    expect(await databases()).toEqual([`${world.blue.name}_old`]);
+  },
+  240_000,
+);
+
+today(
+  'a person leaves it as it is; who comes and goes between two looks was seen, too',
+  async () => {
+    const handle = await ending({ decommission: 'drop', unused: '6s' });
+    await end(handle);
+    // From when nothing of pgshift is connected there any more.
+    await until(handle, ({ wayBack }) => !wayBack.possible, 60_000);
+    let over = false;
+    const coming = (async () => {
+      while (!over) {
+        const one = await client();
+        await one.end();
+        await sleep(2_000);
+      }
+    })();
+    const waits = await used(handle);
+    expect(waits.waitingFor?.reason).toMatch(/sessions that come and go|application metabase/);
+    await send(handle, 'skip', { by: 'ann', target: 'blue' });
+    await expect(handle.result()).resolves.toMatchObject({ status: 'completed' });
+    over = true;
+    await coming;
+    expect(await databases()).toEqual([world.blue.name]);
+    expect((await reportOf(handle)).measured['blue']).toBe('left as it is');
+  },
+  180_000,
+);
